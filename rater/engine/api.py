@@ -1,0 +1,96 @@
+"""What a processor sees of the engine: records in, state, a sink for outputs. No Kafka here.
+
+The model. The engine reads groups of co-partitioned topics. One *task* is one partition number of such a group; it is the
+one writer of its part of the state. For every task the engine makes a `Processor` and gives it batches of records. A batch
+is all or nothing: its outputs, its state changes and its input offsets are committed in one Kafka transaction.
+
+Invariants a processor can rely on:
+- Records of one topic partition come in offset order, none twice and none left out; records of several topics come merged
+  by timestamp.
+- What `State` returns is the committed rows plus this batch's own writes.
+- When a batch does not commit, the processor is thrown away with everything it did. So it may keep decoded objects
+  from batch to batch and mutate them freely: the next processor starts from committed state.
+- An exception out of `process` stops the task before anything of that batch is committed, and with it the worker. A record
+  that can't be handled is therefore the processor's own to answer for (a dead letter through the sink).
+
+Topic names, in `Record.topic` and `Sink.emit`, are the physical ones, prefix included.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+__all__ = ["Headers", "Processor", "ProcessorFactory", "Record", "Sink", "State"]
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class Record(Protocol):
+    """One input record; aiokafka's `ConsumerRecord` is one."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int:
+        """Milliseconds since the epoch, as the record carries it."""
+
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Headers: ...
+
+
+class State(Protocol):
+    """One partition's key-value state as the batch sees it: committed rows plus this batch's own writes."""
+
+    def get(self, key: bytes) -> bytes | None: ...
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The rows of `keys`, in their order; None where there is none. Far cheaper than as many `get`."""
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Write a row that stays until it is written again or deleted."""
+
+    def delete(self, key: bytes) -> None: ...
+
+    def append(self, day: int, key: bytes, value: bytes) -> None:
+        """Write an index row that may expire with its bucket `day` (days since the epoch).
+
+        It is read like any other row. In the changelog all such rows of a batch are packed into few records a bucket, so
+        thousands of them cost one record. A later append to the same key wins, and so does its day. A key is written
+        either by `put` or by `append`, never by both.
+        """
+
+    def expire(self, before_day: int) -> None:
+        """Rows appended to buckets before `before_day` may be forgotten; done in bounded slices with later batches."""
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Rows whose key starts with `prefix`, in key order. For rare paths, not for every record."""
+
+
+class Sink(Protocol):
+    def emit(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        timestamp_ms: int,
+        headers: Headers = (),
+    ) -> None:
+        """Send a record with this batch's transaction, to the partition of `topic` with the task's own number."""
+
+
+class Processor(Protocol):
+    """Made for one task when it is opened; thrown away whenever a batch does not commit."""
+
+    async def process(self, records: Sequence[Record]) -> None:
+        """Handle one batch; called once a batch, with the records in processing order."""
+
+
+ProcessorFactory = Callable[[int, State, Sink], Processor]
+"""(partition, state, sink) → the processor of that partition."""
