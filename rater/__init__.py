@@ -1,0 +1,2 @@
+"""Call rater."""
+__version__ = "0.1.0"
