@@ -1,0 +1,43 @@
+"""The catalog: plans and rates as operators publish them, keyed rows of which a null takes one away."""
+
+from rater.domain import deck, messages, plans
+from rater.domain.rejection import Rejected
+
+
+class Catalog:
+    """All plans and rate decks. `put_plan` and `put_rate` take catalog records as they come and raise `Rejected`."""
+
+    __slots__ = ("deck", "plans")
+
+    def __init__(self) -> None:
+        self.deck = deck.Deck()
+        self.plans: dict[str, plans.Plan] = {}
+
+    def put_plan(self, key: bytes | None, value: bytes | None) -> None:
+        """A record of the plan topic."""
+        plan_id = _key(key)
+        if value is None:
+            self.plans.pop(plan_id, None)
+            return
+        message = messages.read_plan(value)
+        if message.plan_id != plan_id:
+            raise Rejected("invalid_field", "plan_id: not the record's key")
+        self.plans[plan_id] = plans.plan_of(message)
+
+    def put_rate(self, key: bytes | None, value: bytes | None) -> None:
+        """A record of the rate topic."""
+        rate_id = _key(key)
+        if value is None:
+            self.deck.remove(rate_id)
+            return
+        message = messages.read_rate(value)
+        if message.rate_id != rate_id:
+            raise Rejected("invalid_field", "rate_id: not the record's key")
+        self.deck.put(deck.priced(message))
+
+
+def _key(key: bytes | None) -> str:
+    try:
+        return (key or b"").decode()
+    except UnicodeDecodeError:
+        raise Rejected("invalid_field", "the record's key is not UTF-8") from None

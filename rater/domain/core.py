@@ -1,0 +1,388 @@
+"""The one entry of the core: records in; rows and output records out.
+
+A `Core` rates the records of one partition (or, in `rater simulate`, of a whole log) in the order it is given them. It is
+a function of its records: it reads no clock, draws no lots, and gives the same bytes for the same log however the log is
+cut into batches.
+
+How a record is handled
+- It is read and checked, then decided upon, and only then anything is changed. What is rejected leaves no trace (rule 26).
+- A call: ledger transaction, rated call, then events. A command: ledger, then events.
+- Whatever an account emitted events for is followed by its state record. Other changes of state are written at `flush`.
+
+After an exception out of `batch` or `flush` the core is spent: throw it away, and start anew from committed rows.
+"""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from rater.domain import moments, recharge
+from rater.domain.account import Account, AccountState, Call, Rows, decode_call, encode_call
+from rater.domain.catalog import Catalog
+from rater.domain.commands import HANDLERS, Desk
+from rater.domain.journal import Journal, Movement
+from rater.domain.messages import Cdr, OrganizationPut, read_cdr, read_command, read_envelope
+from rater.domain.moments import DAY_US, REMEMBER_DAYS
+from rater.domain.outputs import Emit, LotAmount, Names, RatedCall, Record, encode
+from rater.domain.plans import LOW_PERCENT, Pool
+from rater.domain.rating import Decision, decide
+from rater.domain.rejection import Refused, Rejected
+from rater.domain.state import state_message
+from rater.domain.wallet import Part
+
+#: How long a command is known again. A year and a month: longer than any topic keeps one.
+COMMAND_DAYS = 396
+#: How much later than it may be a remembered call is really forgotten: room for records whose timestamps run behind.
+FORGET_MARGIN_DAYS = 7
+ACCOUNTS_MAX = 50_000
+
+_canonical = msgspec.msgpack.Encoder().encode
+
+
+class Core:
+    """Rates records on rows. `sure`, where asked for: whether the catalog is known to be as new as the records."""
+
+    def __init__(self, names: Names, catalog: Catalog, rows: Rows, emit: Emit, accounts_max: int = ACCOUNTS_MAX) -> None:
+        self.counts: dict[str, int] = {}
+        self._names = names
+        self._catalog = catalog
+        self._rows = rows
+        self._emit = emit
+        self._accounts_max = accounts_max
+        self._accounts: dict[str, Account] = {}
+        self._dirty: dict[str, Account] = {}
+        self._remembered: dict[bytes, bytes] = {}
+        self._journal = Journal(names, emit)
+        self._desk = Desk(catalog, self._journal, self._recall, self._remember)
+        self._newest_us = 0
+        self._expired_day = 0
+
+    def batch(self, records: Sequence[Record], sure: bool = True) -> int:
+        """Handle records in order; gives how many.
+
+        Fewer than given only if not `sure`: the next one misses something in the catalog. Bring the catalog up to date
+        and give the rest again.
+        """
+        names = self._names
+        read: list[tuple[Cdr, bytes] | Rejected | None] = []
+        keys = []
+        for record in records:
+            if record.topic == names.cdr:
+                try:
+                    cdr = read_cdr(record.value)
+                    account = self._account(cdr.org_id)
+                    _check_record(record, cdr.org_id if account is None else account.key)
+                    if account is None:
+                        read.append((cdr, b""))
+                    else:
+                        key = account.call_prefix + cdr.cdr_id.encode()
+                        keys.append(key)
+                        read.append((cdr, key))
+                except Rejected as rejected:
+                    read.append(rejected)
+            else:
+                read.append(None)
+        known = dict(zip(keys, self._rows.get_many(keys), strict=True))
+        handled = 0
+        for record, item in zip(records, read, strict=True):
+            if item.__class__ is tuple:
+                done = self._cdr(record, item[0], item[1], known, sure)  # type: ignore[index]
+            elif item is None:
+                done = self._other(record, sure)
+            else:
+                done = self._dead_letter(record, item)  # type: ignore[arg-type]
+            if not done:
+                break
+            handled += 1
+        return handled
+
+    def flush(self) -> None:
+        """End a batch: write the rows of the accounts it changed, and their states where they are not out yet."""
+        for account in self._dirty.values():
+            if not account.published:
+                self._publish(account)
+            account.save()
+        self._dirty.clear()
+        self._remembered.clear()
+        day = moments.day_of(self._newest_us) - FORGET_MARGIN_DAYS
+        if day > self._expired_day:
+            self._expired_day = day
+            self._rows.expire(day)
+        if len(self._accounts) > self._accounts_max:
+            self._accounts.clear()
+
+    # Calls
+
+    def _cdr(self, record: Record, cdr: Cdr, key: bytes, known: dict[bytes, bytes | None], sure: bool) -> bool:
+        org_id = cdr.org_id
+        account = self._accounts.get(org_id) or self._account(org_id)
+        if account is None or not account.state.exists:
+            return self._dead_letter(record, Rejected("unknown_organization", f"no organization {org_id!r}"))
+        if not key:  # the organization came into being within this batch
+            key = account.call_prefix + cdr.cdr_id.encode()
+        row = self._remembered.get(key)
+        if row is None:
+            row = known[key] if key in known else self._rows.get(key)
+        now_us = record.timestamp * 1000
+        digest = blake2b(_canonical(cdr), digest_size=8).digest()
+        if row is not None:
+            call = decode_call(row)
+            if call.forget_us > now_us:
+                if call.digest == digest:
+                    self._count("duplicates")
+                    return True
+                return self._dead_letter(
+                    record, Rejected("conflicting_duplicate", "cdr_id: rated before with other content")
+                )
+        answered_us = moments.to_us(cdr.answered_at)
+        month = account.calendar.month_of(answered_us)
+        try:
+            if month.close_us <= now_us:
+                raise Rejected("period_closed", f"{month.name} closed at {moments.to_text(month.close_us)}")
+            decision = decide(account, self._catalog, cdr, answered_us, month)
+        except Rejected as rejected:
+            if rejected.code == "no_rate" and not sure:
+                return False
+            return self._dead_letter(record, rejected)
+        self._carry_out(record.timestamp, account, cdr, decision, answered_us, month, key, digest)
+        return True
+
+    def _carry_out(
+        self,
+        timestamp_ms: int,
+        account: Account,
+        cdr: Cdr,
+        decision: Decision,
+        answered_us: int,
+        month: moments.Month,
+        key: bytes,
+        digest: bytes,
+    ) -> None:
+        journal = self._journal
+        journal.open(timestamp_ms)
+        now_us = journal.now_us
+        state = account.state
+        wallet = account.wallet
+        allowance = decision.allowance
+        row = decision.row
+        charge = decision.charge
+        before = wallet.balance
+        events_before = state.seq
+
+        parts: list[Part] = []
+        overdrawn = 0
+        if charge and decision.payable:
+            parts, overdrawn = wallet.spend(charge, answered_us)
+            movements: list[Movement] = [("wallet", -part.micros, part.lot_id) for part in parts]
+            if overdrawn:
+                movements.append(("wallet", -overdrawn, None))
+            movements.append(("usage", charge, None))
+            journal.transaction(account, "charge", cdr.cdr_id, movements, cdr.cdr_id)
+        collected = charge - overdrawn if decision.payable else 0
+
+        text = account.text
+        zero = account.zero
+        charge_text = text(charge) if charge else zero
+        rated = RatedCall(
+            cdr.cdr_id,
+            cdr.org_id,
+            cdr.user_id,
+            cdr.call_type,
+            cdr.caller,
+            cdr.callee,
+            cdr.answered_at,
+            cdr.duration_ms,
+            decision.service,
+            None if row is None else row.destination,
+            None if row is None else row.country,
+            None if row is None else row.rate_id,
+            None if allowance is None else decision.plan.plan_id,  # type: ignore[union-attr]
+            None if allowance is None else allowance.allowance_id,
+            decision.billed_s,
+            decision.included_minutes,
+            decision.priced_s,
+            None if row is None else row.rate_text,
+            None if row is None else row.fee_text,
+            charge_text,
+            charge_text if collected == charge else text(collected),
+            state.currency,
+            decision.funded_by,
+            decision.reason,
+            [LotAmount(part.lot_id, text(part.micros)) for part in parts],
+            text(overdrawn) if overdrawn else zero,
+            account.balance_text(),
+            1,
+            journal.now_text,
+        )
+        self._emit(self._names.rated, account.key, encode(rated), timestamp_ms)
+
+        forget_us = now_us + (REMEMBER_DAYS + 1) * DAY_US
+        if forget_us < month.close_us:  # once its month is closed it can't be rated again anyway
+            forget_us = month.close_us
+        included = decision.included_minutes
+        pool_key = None
+        if allowance is not None:
+            pool_key = (decision.plan.plan_id, allowance.allowance_id, month.name)  # type: ignore[union-attr]
+            self._take_minutes(account, decision, pool_key, month.close_us)
+        call = Call(digest, forget_us, False, overdrawn, included, pool_key if included else None, parts)
+        self._remember(forget_us // DAY_US + 1, key, encode_call(call))
+
+        if decision.funded_by == "unfunded":
+            data = {
+                "cdr_id": cdr.cdr_id,
+                "user_id": cdr.user_id,
+                "charge": charge_text,
+                "currency": state.currency,
+                "reason": decision.reason,
+            }
+            journal.event(account, "call.unfunded", data)
+        if wallet.balance != before:
+            recharge.balance_changed(journal, account, before)
+        if state.recharging.retry_us:
+            recharge.retry_if_due(journal, account)
+        self._count(decision.funded_by)
+        self._touch(account, events_before)
+
+    def _take_minutes(self, account: Account, decision: Decision, key: tuple[str, str, str], close_us: int) -> None:
+        """Count minutes against their pool, and say when it is low or used up, once a month each (rule 25)."""
+        pool = account.pools.get(key)
+        if pool is None:
+            pool = account.pools[key] = Pool(*key, close_us)
+        pool.used += decision.included_minutes
+        if pool.noticed_percent == 100:
+            return
+        assert decision.allowance is not None
+        total = decision.allowance.minutes_per_user * account.state.holders[key[0]]
+        for percent, event in ((LOW_PERCENT, "allowance.low"), (100, "allowance.exhausted")):
+            if pool.noticed_percent < percent and pool.used * 100 >= total * percent:
+                pool.noticed_percent = percent
+                data: dict[str, Any] = {
+                    "plan_id": pool.plan_id,
+                    "allowance_id": pool.allowance_id,
+                    "month": pool.month,
+                    "minutes_total": total,
+                    "minutes_used": pool.used,
+                }
+                self._journal.event(account, event, data)
+
+    # Commands and catalog
+
+    def _other(self, record: Record, sure: bool) -> bool:
+        names = self._names
+        try:
+            if record.topic == names.command:
+                return self._command(record, sure)
+            if record.topic == names.plan:
+                self._catalog.put_plan(record.key, record.value)
+            elif record.topic == names.rate:
+                self._catalog.put_rate(record.key, record.value)
+            else:
+                raise ValueError(f"topic {record.topic!r} is none the rater reads")
+        except Rejected as rejected:
+            return self._dead_letter(record, rejected)
+        return True
+
+    def _command(self, record: Record, sure: bool) -> bool:
+        envelope, payload = read_envelope(record.value)
+        _check_record(record, envelope.org_id)
+        account = self._account(envelope.org_id)
+        if account is None:  # even one nobody knows has its events counted
+            account = self._accounts[envelope.org_id] = Account(AccountState(envelope.org_id), self._rows)
+        key = account.command_prefix + envelope.command_id.encode()
+        row = self._recall(key)
+        now_us = record.timestamp * 1000
+        digest = blake2b(payload, digest_size=8).digest()
+        if row is not None:
+            seen = decode_call(row)
+            if seen.forget_us > now_us:
+                if seen.digest == digest:
+                    self._count("duplicate_commands")
+                    return True
+                raise Rejected("conflicting_duplicate", "command_id: used before with other content")
+        self._journal.open(record.timestamp)
+        events_before = account.state.seq
+        try:
+            command = read_command(payload)
+            if not (account.state.exists or isinstance(command, OrganizationPut)):
+                raise Refused("unknown_organization", f"no organization {envelope.org_id!r}")
+            HANDLERS[type(command)](self._desk, account, command)
+        except (Rejected, Refused) as fault:
+            if fault.code == "unknown_plan" and not sure:
+                return False
+            data = {
+                "command_id": envelope.command_id,
+                "command_type": envelope.type,
+                "code": fault.code,
+                "message": fault.message,
+            }
+            self._journal.event(account, "command.refused", data)
+            self._count("refused")
+        else:
+            self._count("commands")
+        recharge.retry_if_due(self._journal, account)
+        forget_us = now_us + COMMAND_DAYS * DAY_US
+        self._remember(moments.day_of(forget_us) + 1, key, encode_call(Call(digest, forget_us)))
+        self._touch(account, events_before)
+        return True
+
+    # What both share
+
+    def _account(self, org_id: str) -> Account | None:
+        account = self._accounts.get(org_id)
+        if account is None:
+            account = Account.load(org_id, self._rows)
+            if account is not None:
+                self._accounts[org_id] = account
+        return account
+
+    def _touch(self, account: Account, events_before: int) -> None:
+        state = account.state
+        state.updated_us = self._journal.now_us
+        if state.updated_us > self._newest_us:
+            self._newest_us = state.updated_us
+        self._dirty[state.org_id] = account
+        account.published = False
+        if state.seq != events_before:
+            self._publish(account)
+
+    def _publish(self, account: Account) -> None:
+        account.published = True
+        if account.state.exists:
+            message = state_message(account, self._catalog)
+            self._emit(self._names.state, account.key, encode(message), account.state.updated_us // 1000)
+
+    def _dead_letter(self, record: Record, rejected: Rejected) -> bool:
+        headers = [
+            *record.headers,
+            ("__connect.errors.topic", record.topic.encode()),
+            ("__connect.errors.partition", b"%d" % record.partition),
+            ("__connect.errors.offset", b"%d" % record.offset),
+            ("__connect.errors.exception.message", rejected.message.encode(errors="replace")),
+            ("rater.error.code", rejected.code.encode()),
+            ("rater.error.retryable", b"true" if rejected.retryable else b"false"),
+        ]
+        timestamp_ms = min(max(record.timestamp, 0), moments.INSTANT_US_MAX // 1000)
+        self._emit(self._names.dead_letter, record.key, record.value, timestamp_ms, headers)
+        self._count(rejected.code)
+        return True
+
+    def _recall(self, key: bytes) -> bytes | None:
+        row = self._remembered.get(key)
+        return self._rows.get(key) if row is None else row
+
+    def _remember(self, day: int, key: bytes, row: bytes) -> None:
+        self._remembered[key] = row
+        self._rows.append(day, key, row)
+
+    def _count(self, what: str) -> None:
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+
+def _check_record(record: Record, org: bytes | str) -> None:
+    """The key decides which partition, so which writer, an account has: it must be the organization's. Raises `Rejected`."""
+    if record.key != (org.encode() if isinstance(org, str) else org):
+        raise Rejected("invalid_field", "key: must be the org_id")
+    if not 0 <= record.timestamp < moments.INSTANT_US_MAX // 1000:
+        raise Rejected("invalid_field", "timestamp: out of range")

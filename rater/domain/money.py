@@ -1,0 +1,70 @@
+"""Money: integers inside, decimal strings in messages (rules 1, 14).
+
+An amount is an `int` of micros: 10⁻⁶ of the currency's major unit. It is read from and written to messages as a decimal
+string and nothing else: no float, no exponent, no JSON number ever stands for money.
+
+Invariants
+- `parse_micros(format_micros(n, d)) == n` for every amount within `AMOUNT_MICROS_MAX`.
+- A written amount has at least the currency's own ISO 4217 digits, at most 6, and no trailing zero beyond the former.
+- A price is rounded exactly once, half up, at the end (`price_micros`).
+"""
+
+import re
+from functools import lru_cache
+
+MICROS = 1_000_000
+AMOUNT_MICROS_MAX = 10**18 - 1  # 12 digits before the point: no operator's wallet is larger, and 64 bits hold it
+
+#: What a message may say where money is meant. Signs are allowed or refused by the field.
+AMOUNT_PATTERN = r"\A(0|[1-9][0-9]{0,11})(\.[0-9]{1,6})?\Z"
+SIGNED_AMOUNT_PATTERN = r"\A-?(0|[1-9][0-9]{0,11})(\.[0-9]{1,6})?\Z"
+
+_SIGNED_AMOUNT = re.compile(SIGNED_AMOUNT_PATTERN)
+
+
+class MoneyError(ValueError):
+    """A text that is no amount of money."""
+
+
+def parse_micros(text: str) -> int:
+    """Read a decimal string as micros (rule 1). Raises `MoneyError`."""
+    if _SIGNED_AMOUNT.match(text) is None:
+        raise MoneyError(f"not an amount of money: {text[:40]!r}")
+    whole, _, fraction = text.partition(".")
+    micros = int(whole) * MICROS
+    if fraction:
+        part = int(fraction.ljust(6, "0"))
+        micros = micros - part if text[0] == "-" else micros + part
+    return micros
+
+
+def format_micros(micros: int, digits: int) -> str:
+    """Write micros as a decimal string with at least `digits` digits after the point (rule 1)."""
+    if micros < 0:
+        return "-" + format_micros(-micros, digits)
+    if digits == 2 and micros % 10_000 == 0:  # by far the most common: a whole number of cents
+        cents = micros // 10_000
+        return f"{cents // 100}.{cents % 100:02d}"
+    whole, part = divmod(micros, MICROS)
+    fraction = f"{part:06d}".rstrip("0")
+    if len(fraction) < digits:
+        fraction = fraction.ljust(digits, "0")
+    return f"{whole}.{fraction}" if fraction else str(whole)
+
+
+#: The same, remembered: most amounts of a deck's calls repeat (prices, fees, round top-ups).
+format_repeating = lru_cache(maxsize=65_536)(format_micros)
+
+
+def price_micros(rate_micros: int, seconds: int, fee_micros: int, minimum_micros: int) -> int:
+    """The charge for `seconds` at `rate_micros` a minute: fee once, rounded once, half up (rule 14)."""
+    charge = fee_micros + (rate_micros * seconds * 2 + 60) // 120
+    return charge if charge >= minimum_micros else minimum_micros
+
+
+def billed_seconds(duration_ms: int, initial_s: int, increment_s: int) -> int:
+    """The seconds a call of `duration_ms` > 0 is billed for: the whole call rounded once (rule 5)."""
+    seconds = (duration_ms + 999) // 1000
+    if seconds <= initial_s:
+        return initial_s
+    return initial_s - (initial_s - seconds) // increment_s * increment_s

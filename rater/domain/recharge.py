@@ -1,0 +1,128 @@
+"""Balance crossings and auto-recharge (rules 20 to 23).
+
+`balance_changed` is called after every change of the balance or of a threshold; it alone decides what is announced and
+whether a top-up begins. A top-up is an episode: requested, tried up to `TRIES_MAX` times, credited or given up. It stands
+in the account, under an id made of organization and episode number, before the payment side hears of it.
+"""
+
+from rater.domain import moments
+from rater.domain.account import Account
+from rater.domain.journal import Journal
+
+#: Failures no second try mends (rule 22).
+HARD_CODES = frozenset({"expired_card", "lost", "stolen", "closed", "authentication_required"})
+#: How long after a soft failure the next try is due; as many tries follow the first as there are gaps (rule 22).
+RETRY_GAPS_US = (3_600 * moments.SECOND_US, 6 * 3_600 * moments.SECOND_US, moments.DAY_US)
+TRIES_MAX = 1 + len(RETRY_GAPS_US)
+FAILED_EPISODES_MAX = 100
+
+
+def recharge_id(account: Account, episode: int) -> str:
+    """The id of an episode (rule 20)."""
+    return f"{account.state.org_id}:{episode}"
+
+
+def balance_changed(journal: Journal, account: Account, before: int) -> None:
+    """Announce the thresholds the balance crossed, once a crossing, and begin a top-up where one is due (rules 20, 23)."""
+    state = account.state
+    balance = account.wallet.balance
+    threshold = account.threshold()
+    text = account.text
+    if threshold is not None and before >= threshold > balance:
+        journal.event(
+            account, "balance.low", {"balance": account.balance_text(), "threshold": text(threshold), "currency": state.currency}
+        )
+    if before > 0 >= balance:
+        state.depleted = True
+        journal.event(account, "balance.depleted", {"balance": account.balance_text(), "currency": state.currency})
+    elif balance > 0 >= before and state.depleted:
+        state.depleted = False
+        journal.event(account, "balance.restored", {"balance": account.balance_text(), "currency": state.currency})
+    consider(journal, account)
+
+
+def consider(journal: Journal, account: Account) -> None:
+    """Begin a top-up if the balance is under the trigger and none is in flight (rules 20, 21)."""
+    state = account.state
+    auto, recharging = state.auto, state.recharging
+    if auto is None or not auto.enabled or recharging.state != "idle" or account.wallet.balance >= auto.trigger:
+        return
+    day = moments.day_of(journal.now_us)
+    month = account.calendar.month_of(journal.now_us).name
+    if recharging.day != day:
+        recharging.day, recharging.day_count = day, 0
+    if recharging.month != month:
+        recharging.month, recharging.month_micros = month, 0
+    cap = None
+    if auto.max_per_day is not None and recharging.day_count >= auto.max_per_day:
+        cap, until = "max_per_day", str(day)
+    elif auto.max_per_month is not None and recharging.month_micros + auto.amount > auto.max_per_month:
+        cap, until = "max_amount_per_month", month
+    if cap is not None:
+        mark = f"{cap} {until}"
+        if recharging.capped != mark:  # said once a day or month, not at every call
+            recharging.capped = mark
+            journal.event(account, "auto_recharge.capped", {"cap": cap, "balance": account.balance_text()})
+        return
+    recharging.episode += 1
+    recharging.state = "pending"
+    recharging.attempt = 0
+    recharging.amount = auto.amount
+    recharging.day_count += 1
+    recharging.month_micros += auto.amount
+    _ask(journal, account)
+
+
+def retry_if_due(journal: Journal, account: Account) -> None:
+    """The next try of a softly declined top-up, at the first record of the organization once it is due (rule 22)."""
+    recharging = account.state.recharging
+    if recharging.state == "pending" and 0 < recharging.retry_us <= journal.now_us:
+        _ask(journal, account)
+
+
+def failed(journal: Journal, account: Account, code: str, retryable: bool, command_id: str) -> None:
+    """A try of the pending top-up failed: another is due later, or auto-recharge goes off (rule 22)."""
+    recharging = account.state.recharging
+    hard = code in HARD_CODES or not retryable
+    again = not hard and recharging.attempt < TRIES_MAX
+    data = {
+        "recharge_id": recharge_id(account, recharging.episode),
+        "amount": account.text(recharging.amount),
+        "currency": account.state.currency,
+        "code": code,
+        "attempt": recharging.attempt,
+        "final": not again,
+        "command_id": command_id,
+    }
+    if again:
+        recharging.retry_us = journal.now_us + RETRY_GAPS_US[recharging.attempt - 1]
+        data["next_attempt_at"] = moments.to_text(recharging.retry_us)
+        journal.event(account, "recharge.failed", data)
+        return
+    journal.event(account, "recharge.failed", data)
+    recharging.failed = [*recharging.failed, recharging.episode][-FAILED_EPISODES_MAX:]
+    if recharging.month == account.calendar.month_of(journal.now_us).name:
+        recharging.month_micros = max(0, recharging.month_micros - recharging.amount)
+    recharging.state = "disabled"
+    recharging.retry_us = 0
+    reason = "hard_failure" if hard else "tries_used_up"
+    journal.event(account, "auto_recharge.disabled", {"reason": reason, "code": code})
+
+
+def _ask(journal: Journal, account: Account) -> None:
+    recharging = account.state.recharging
+    recharging.attempt += 1
+    recharging.retry_us = 0
+    assert 1 <= recharging.attempt <= TRIES_MAX, recharging
+    id_ = recharge_id(account, recharging.episode)
+    journal.event(
+        account,
+        "recharge.requested",
+        {
+            "recharge_id": id_,
+            "amount": account.text(recharging.amount),
+            "currency": account.state.currency,
+            "attempt": recharging.attempt,
+        },
+    )
+    journal.recharge_request(account, id_)
