@@ -1,0 +1,76 @@
+"""`rater kafka`: the embedded broker alone, in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from rater.embedded import KAFKA_VERSION, EmbeddedKafka, EmbeddedKafkaError
+from rater.topics import TopicsError, apply, load_topics
+
+_LOOK_EVERY_S = 0.5
+
+
+@click.command()
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="Port of the first broker.  [default: a free one]"
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep the data here between runs.  [default: a temporary folder, removed at the end]",
+)
+@click.option("--brokers", type=click.IntRange(1, 9), default=1, show_default=True, help="Number of brokers.")
+@click.option("--topics", "with_topics", is_flag=True, help="Create the topics as well.")
+@click.option("--prefix", envvar="RATER_TOPIC_PREFIX", default="", help="Prefix of the topics' names.")
+def kafka(port: int | None, data_dir: Path | None, brokers: int, with_topics: bool, prefix: str) -> None:
+    """Run a real Kafka on this machine until Ctrl-C.
+
+    The first line on standard output is its address, for --bootstrap of other commands. It listens on
+    127.0.0.1 alone and is meant for trying things out: it keeps one copy only unless there are three brokers,
+    and deletes nothing by age.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with _folder(data_dir) as folder, EmbeddedKafka(folder, brokers, port=port) as running:
+            if with_topics:
+                created = asyncio.run(apply(running.bootstrap, load_topics(prefix)))
+                click.echo(f"created {len(created)} topics", err=True)
+            click.echo(running.bootstrap)
+            click.echo(f"Kafka {KAFKA_VERSION} is running, data in {folder}. Ctrl-C ends it.", err=True)
+            _watch(running)
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
+    except (EmbeddedKafkaError, TopicsError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _watch(running: EmbeddedKafka) -> None:
+    """Return never; raise when a node has died."""
+    while True:
+        for node in running.nodes:
+            if node.pid is None:
+                raise EmbeddedKafkaError(f"Kafka node {node.node_id} has died; its log: {node.log_file}")
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """SIGTERM ends it as Ctrl-C does, also while it is starting."""
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _folder(data_dir: Path | None) -> Iterator[Path]:
+    if data_dir is not None:
+        yield data_dir
+        return
+    with tempfile.TemporaryDirectory(prefix="rater-kafka-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
