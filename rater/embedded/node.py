@@ -194,6 +194,9 @@ def _properties(node_id: int, port: int, controller_ports: Mapping[int, int], da
         "group.initial.rebalance.delay.ms": "0",
         "message.max.bytes": str(MESSAGE_BYTES_MAX),
         "replica.fetch.max.bytes": str(MESSAGE_BYTES_MAX),
+        # A node that was killed may not register again before its old session has run out, 9 s by default.
+        "broker.session.timeout.ms": "5000",
+        "broker.heartbeat.interval.ms": "1000",
         # The cleaner takes its buffer from the heap at start, 128 MB of it by default.
         "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
         # Demos and tests replay calls of months ago under their own timestamps; deletion by age would take

@@ -1,0 +1,34 @@
+# Needs Python 3.11 or later and make; everything else is fetched into this folder, and Kafka into the user's cache.
+UV_VERSION := 0.13.9
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+RUN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test check bench setup
+
+demo: $(READY)
+	$(RUN)/rater demo
+
+test: check
+	$(RUN)/pytest
+
+check: $(READY)
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+
+bench: $(READY)
+	$(RUN)/python -m tests.bench
+
+setup: $(READY)
+
+$(READY): pyproject.toml uv.lock .tools/uv-$(UV_VERSION)
+	.tools/venv/bin/uv sync --quiet --frozen --all-extras --python .tools/venv/bin/python
+	$(RUN)/python -m rater.embedded
+	@touch $@
+
+.tools/uv-$(UV_VERSION):
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or later is needed and was not found; say which with PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .tools/venv
+	.tools/venv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@touch $@

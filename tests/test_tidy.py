@@ -1,0 +1,148 @@
+"""The layout's promises, held by machine: what may import what, and what must not appear."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rater.resources import schemas_dir
+from rater.topics import Topic, load_topics
+
+ROOT = Path(__file__).parent.parent
+LINES_MAX = 500
+DOMAIN = sorted((ROOT / "rater" / "domain").rglob("*.py"))
+ENGINE = sorted((ROOT / "rater" / "engine").rglob("*.py"))
+CODE = sorted((ROOT / "rater").rglob("*.py"))
+# In the standard library, but with a clock, a die or the outside world in it.
+IMPURE = frozenset(
+    {
+        "asyncio",
+        "concurrent",
+        "http",
+        "io",
+        "logging",
+        "multiprocessing",
+        "os",
+        "pathlib",
+        "random",
+        "secrets",
+    }
+    | {"socket", "ssl", "subprocess", "threading", "time", "urllib", "uuid"}
+)
+CLOCKS = frozenset({"now", "today", "utcnow"})
+# What surrounds a checkout on the machine it was written on is no business of the product.
+OUTSIDE = re.compile(r"(\.\./|(?<![\w./-]))shared" + r"/|(?<![\w.])/work" + r"/")
+TEXT = frozenset({"", ".cfg", ".json", ".md", ".py", ".toml", ".txt", ".yaml", ".yml"})
+SKIPPED = frozenset({".git", ".venv", ".tools", "__pycache__", "dist"})
+
+
+def identify(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", DOMAIN, ids=identify)
+def test_the_domain_imports_only_the_pure_standard_library_msgspec_and_itself(path: Path) -> None:
+    outward = [
+        name
+        for name in imports(path)
+        if not (
+            name.split(".")[0] == "msgspec"
+            or name == "rater.domain"
+            or name.startswith("rater.domain.")
+            or (name.split(".")[0] in sys.stdlib_module_names and name.split(".")[0] not in IMPURE)
+        )
+    ]
+    assert not outward
+
+
+@pytest.mark.parametrize("path", DOMAIN, ids=identify)
+def test_the_domain_knows_neither_floats_nor_clocks_nor_waiting(path: Path) -> None:
+    assert list(impurities(path)) == []
+
+
+@pytest.mark.parametrize("path", ENGINE, ids=identify)
+def test_the_engine_knows_nothing_of_calls_agents_or_commands(path: Path) -> None:
+    forbidden = ("rater.domain", "rater.agents", "rater.cli")
+    assert [name for name in imports(path) if name.startswith(forbidden)] == []
+
+
+@pytest.mark.parametrize("topic", load_topics().definitions, ids=lambda topic: topic.name)
+def test_every_topic_has_a_schema(topic: Topic) -> None:
+    if topic.schema is None:
+        assert topic.written_by == "rater", "only what is nobody else's to read may go without"
+    else:
+        schema = json.loads((schemas_dir() / topic.schema).read_text())
+        assert schema["$schema"].startswith("https://json-schema.org/")
+
+
+@pytest.mark.parametrize("path", CODE, ids=identify)
+def test_no_module_is_too_long_to_be_read_top_down(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LINES_MAX
+
+
+def test_nothing_refers_to_files_outside_the_project() -> None:
+    found = [
+        f"{identify(path)}:{number}"
+        for path in texts(ROOT)
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if OUTSIDE.search(line)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["see ../shared" + "/x.md", "in shared" + "/x.md", "cd /work" + "/main"],
+    ids=["up", "bare", "root"],
+)
+def test_a_reference_to_the_outside_is_recognised(line: str) -> None:
+    assert OUTSIDE.search(line)
+
+
+@pytest.mark.parametrize(
+    "code", ["x = float(y)", "x = 0.5", "x = 1 / 2", "x = datetime.now(UTC)", "async def f(): pass"]
+)
+def test_an_impurity_is_recognised(code: str, tmp_path: Path) -> None:
+    (tmp_path / "impure.py").write_text(code)
+    assert list(impurities(tmp_path / "impure.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            assert node.module is not None
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def impurities(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Name(id="float"):
+                yield f"{node.lineno}: float"
+            case ast.Constant(value=float()):
+                yield f"{node.lineno}: a float literal"
+            case ast.BinOp(op=ast.Div()) | ast.AugAssign(op=ast.Div()):
+                yield f"{node.lineno}: a division that makes floats"
+            case ast.Attribute(attr=attribute) if attribute in CLOCKS:
+                yield f"{node.lineno}: a clock, {attribute}"
+            case ast.AsyncFunctionDef() | ast.Await():
+                yield f"{node.lineno}: waiting"
+
+
+def texts(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.name in SKIPPED or path.name.endswith("_cache"):
+            continue
+        if path.is_dir():
+            yield from texts(path)
+        elif path.suffix in TEXT:
+            yield path
