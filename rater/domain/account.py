@@ -64,7 +64,7 @@ class User(Struct, array_like=True, gc=False):
     communications_credits: bool
 
 
-class Call(Struct, array_like=True):
+class Call(Struct, array_like=True, gc=False):
     """What is remembered of a rated call: to know it again (rule 26) and to take it back (rule 19)."""
 
     digest: bytes
@@ -151,11 +151,9 @@ class Account:
         "call_prefix",
         "command_prefix",
         "digits",
-        "events_before",
         "key",
         "numbers",
         "pools",
-        "published",
         "row_key",
         "state",
         "user_prefix",
@@ -175,8 +173,6 @@ class Account:
         self.command_prefix = b"k" + framed
         self.pools: dict[PoolKey, Pool] = {(p.plan_id, p.allowance_id, p.month): p for p in state.pools}
         self.numbers: dict[str, str] = {}
-        self.published = True
-        self.events_before = state.seq
         self._rows = rows
         self._users: dict[str, User | None] = {}
         self._balance = -1

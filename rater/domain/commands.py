@@ -238,9 +238,7 @@ def void_call(desk: Desk, account: Account, command: CallVoid) -> None:
     collected = sum(part.micros for part in call.parts)
     charge = collected + call.overdrawn
     if charge:
-        given, to_overdraft, repaid = wallet.give_back(
-            call.parts, call.overdrawn, f"void:{command.cdr_id}", journal.now_us
-        )
+        given, to_overdraft, repaid = wallet.give_back(call.parts, call.overdrawn, f"void:{command.cdr_id}", journal.now_us)
         movements: list[Movement] = [("wallet", part.micros, part.lot_id) for part in given]
         if to_overdraft:
             movements.append(("wallet", to_overdraft, None))

@@ -12,7 +12,7 @@ How a record is handled
 After an exception out of `batch` or `flush` the core is spent: throw it away, and start anew from committed rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -42,18 +42,33 @@ _canonical = msgspec.msgpack.Encoder().encode
 
 
 class Core:
-    """Rates records on rows. `sure`, where asked for: whether the catalog is known to be as new as the records."""
+    """Rates records on rows.
 
-    def __init__(self, names: Names, catalog: Catalog, rows: Rows, emit: Emit, accounts_max: int = ACCOUNTS_MAX) -> None:
+    `owns` says whether an organization's records belong to this core: an account has one writer, and a producer with
+    another partitioner must not give it a second. `sure`, where asked for: whether the catalog is known to be as new as
+    the records.
+    """
+
+    def __init__(
+        self,
+        names: Names,
+        catalog: Catalog,
+        rows: Rows,
+        emit: Emit,
+        owns: Callable[[str], bool] = lambda org_id: True,
+        accounts_max: int = ACCOUNTS_MAX,
+    ) -> None:
         self.counts: dict[str, int] = {}
         self._names = names
         self._catalog = catalog
         self._rows = rows
         self._emit = emit
+        self._owns = owns
         self._accounts_max = accounts_max
         self._accounts: dict[str, Account] = {}
         self._dirty: dict[str, Account] = {}
-        self._remembered: dict[bytes, bytes] = {}
+        self._unpublished: dict[str, Account] = {}
+        self._known: dict[bytes, bytes | None] = {}  # rows of calls this batch asked for or wrote
         self._journal = Journal(names, emit)
         self._desk = Desk(catalog, self._journal, self._recall, self._remember)
         self._newest_us = 0
@@ -84,11 +99,11 @@ class Core:
                     read.append(rejected)
             else:
                 read.append(None)
-        known = dict(zip(keys, self._rows.get_many(keys), strict=True))
+        self._known = dict(zip(keys, self._rows.get_many(keys), strict=True))
         handled = 0
         for record, item in zip(records, read, strict=True):
             if item.__class__ is tuple:
-                done = self._cdr(record, item[0], item[1], known, sure)  # type: ignore[index]
+                done = self._cdr(record, item[0], item[1], sure)
             elif item is None:
                 done = self._other(record, sure)
             else:
@@ -96,35 +111,32 @@ class Core:
             if not done:
                 break
             handled += 1
-        return handled
-
-    def flush(self) -> None:
-        """End a batch: write the rows of the accounts it changed, and their states where they are not out yet."""
-        for account in self._dirty.values():
-            if not account.published:
-                self._publish(account)
-            account.save()
-        self._dirty.clear()
-        self._remembered.clear()
         day = moments.day_of(self._newest_us) - FORGET_MARGIN_DAYS
         if day > self._expired_day:
             self._expired_day = day
             self._rows.expire(day)
+        return handled
+
+    def flush(self) -> None:
+        """End a batch: write the rows of the accounts it changed, and their states where they are not out yet."""
+        for account in list(self._unpublished.values()):
+            self._publish(account)
+        for account in self._dirty.values():
+            account.save()
+        self._dirty.clear()
         if len(self._accounts) > self._accounts_max:
             self._accounts.clear()
 
     # Calls
 
-    def _cdr(self, record: Record, cdr: Cdr, key: bytes, known: dict[bytes, bytes | None], sure: bool) -> bool:
+    def _cdr(self, record: Record, cdr: Cdr, key: bytes, sure: bool) -> bool:
         org_id = cdr.org_id
         account = self._accounts.get(org_id) or self._account(org_id)
         if account is None or not account.state.exists:
             return self._dead_letter(record, Rejected("unknown_organization", f"no organization {org_id!r}"))
         if not key:  # the organization came into being within this batch
             key = account.call_prefix + cdr.cdr_id.encode()
-        row = self._remembered.get(key)
-        if row is None:
-            row = known[key] if key in known else self._rows.get(key)
+        row = self._recall(key)
         now_us = record.timestamp * 1000
         digest = blake2b(_canonical(cdr), digest_size=8).digest()
         if row is not None:
@@ -133,9 +145,7 @@ class Core:
                 if call.digest == digest:
                     self._count("duplicates")
                     return True
-                return self._dead_letter(
-                    record, Rejected("conflicting_duplicate", "cdr_id: rated before with other content")
-                )
+                return self._dead_letter(record, Rejected("conflicting_duplicate", "cdr_id: rated before with other content"))
         answered_us = moments.to_us(cdr.answered_at)
         month = account.calendar.month_of(answered_us)
         try:
@@ -222,11 +232,12 @@ class Core:
         if forget_us < month.close_us:  # once its month is closed it can't be rated again anyway
             forget_us = month.close_us
         included = decision.included_minutes
+        voided = False
         pool_key = None
         if allowance is not None:
             pool_key = (decision.plan.plan_id, allowance.allowance_id, month.name)  # type: ignore[union-attr]
             self._take_minutes(account, decision, pool_key, month.close_us)
-        call = Call(digest, forget_us, False, overdrawn, included, pool_key if included else None, parts)
+        call = Call(digest, forget_us, voided, overdrawn, included, pool_key if included else None, parts)
         self._remember(forget_us // DAY_US + 1, key, encode_call(call))
 
         if decision.funded_by == "unfunded":
@@ -332,6 +343,8 @@ class Core:
     def _account(self, org_id: str) -> Account | None:
         account = self._accounts.get(org_id)
         if account is None:
+            if not self._owns(org_id):
+                raise Rejected("invalid_field", "key: in another partition than its hash (murmur2) says")
             account = Account.load(org_id, self._rows)
             if account is not None:
                 self._accounts[org_id] = account
@@ -343,12 +356,12 @@ class Core:
         if state.updated_us > self._newest_us:
             self._newest_us = state.updated_us
         self._dirty[state.org_id] = account
-        account.published = False
+        self._unpublished[state.org_id] = account
         if state.seq != events_before:
             self._publish(account)
 
     def _publish(self, account: Account) -> None:
-        account.published = True
+        del self._unpublished[account.state.org_id]
         if account.state.exists:
             message = state_message(account, self._catalog)
             self._emit(self._names.state, account.key, encode(message), account.state.updated_us // 1000)
@@ -369,11 +382,11 @@ class Core:
         return True
 
     def _recall(self, key: bytes) -> bytes | None:
-        row = self._remembered.get(key)
-        return self._rows.get(key) if row is None else row
+        known = self._known
+        return known[key] if key in known else self._rows.get(key)
 
     def _remember(self, day: int, key: bytes, row: bytes) -> None:
-        self._remembered[key] = row
+        self._known[key] = row
         self._rows.append(day, key, row)
 
     def _count(self, what: str) -> None:

@@ -11,6 +11,7 @@ from rater.domain import messages, moments, money
 from rater.domain.currencies import CURRENCY_DIGITS
 
 FOREVER_US = 2**63
+HEAD_DIGITS = 3
 
 
 class PricedRow(Struct, frozen=True, gc=False):
@@ -68,12 +69,14 @@ class PrefixTable:
 
     def __init__(self) -> None:
         self._rows: dict[str, list[PricedRow]] = {}
-        self._lengths: tuple[int, ...] = ()
+        # By the first digits: the lengths of the prefixes that begin so, longest first. Spares most of the probes.
+        self._lengths: dict[str, tuple[int, ...]] = {}
 
     def find(self, digits: str, at_us: int) -> PricedRow | None:
         """The row for a called number (E.164 without +) answered at the instant, or None (rule 8)."""
         rows = self._rows
-        for length in self._lengths:
+        lengths = self._lengths
+        for length in lengths.get(digits[:HEAD_DIGITS]) or lengths.get(digits[:1], ()):
             candidates = rows.get(digits[:length])
             if candidates is not None:
                 for row in candidates:
@@ -86,7 +89,7 @@ class PrefixTable:
         candidates = self._rows.setdefault(row.prefix, [])
         candidates.append(row)
         candidates.sort(key=lambda r: (-r.from_us, r.rate_id))
-        self._measure(len(row.prefix))
+        self._measure(row.prefix)
 
     def remove(self, row: PricedRow) -> None:
         """Take a row out."""
@@ -95,9 +98,18 @@ class PrefixTable:
         if not candidates:
             del self._rows[row.prefix]
 
-    def _measure(self, length: int) -> None:
-        if length not in self._lengths:
-            self._lengths = tuple(sorted({*self._lengths, length}, reverse=True))
+    def _measure(self, prefix: str) -> None:
+        """Note the prefix's length at every head it may be found by; lengths are not forgotten, they cost a probe."""
+        lengths = self._lengths
+        first, head = prefix[:1], prefix[:HEAD_DIGITS]
+        short = len(prefix) < HEAD_DIGITS
+        known = [key for key in lengths if key.startswith(prefix)] if short else []
+        for key in {first, head, *known}:
+            # A head that is new begins with what the shorter prefixes of its first digit need.
+            inherited = lengths.get(key) or tuple(n for n in lengths.get(first, ()) if n < HEAD_DIGITS)
+            if len(prefix) not in inherited:
+                inherited = tuple(sorted({*inherited, len(prefix)}, reverse=True))
+            lengths[key] = inherited
 
     def rows(self) -> list[PricedRow]:
         """All rows, for those who check or show a deck."""

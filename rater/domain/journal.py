@@ -26,7 +26,7 @@ Movement = tuple[str, int, str | None]  # ledger account, micros, lot
 class Journal:
     """Writes down what happens, at the time of the record at hand."""
 
-    __slots__ = ("_emit", "names", "now_text", "now_us", "timestamp_ms")
+    __slots__ = ("_emit", "_second", "_second_text", "names", "now_text", "now_us", "timestamp_ms")
 
     def __init__(self, names: Names, emit: Emit) -> None:
         self.names = names
@@ -34,13 +34,18 @@ class Journal:
         self.timestamp_ms = 0
         self.now_us = 0
         self.now_text = ""
+        self._second = -1
+        self._second_text = ""
 
     def open(self, timestamp_ms: int) -> None:
         """Turn to a record."""
-        if timestamp_ms != self.timestamp_ms or not self.now_text:
-            self.timestamp_ms = timestamp_ms
-            self.now_us = timestamp_ms * 1000
-            self.now_text = moments.to_text(self.now_us)
+        self.timestamp_ms = timestamp_ms
+        self.now_us = timestamp_ms * 1000
+        second, ms = divmod(timestamp_ms, 1000)
+        if second != self._second:  # records come many to a second
+            self._second = second
+            self._second_text = moments.to_text(second * moments.SECOND_US)[:-1]
+        self.now_text = f"{self._second_text}.{ms:03d}Z" if ms else self._second_text + "Z"
 
     def event(self, account: Account, type_: str, data: dict[str, Any]) -> None:
         """Something happened: an event, and a notification where somebody is told."""
@@ -50,9 +55,7 @@ class Journal:
         event = Event(event_id, state.seq, type_, state.org_id, self.now_text, data)
         self._emit(self.names.event, account.key, encode(event), self.timestamp_ms)
         if type_ in NOTIFIED:
-            note = Notification(
-                event_id, state.org_id, event_id, type_, state.name, state.emails, self.now_text, data
-            )
+            note = Notification(event_id, state.org_id, event_id, type_, state.name, state.emails, self.now_text, data)
             self._emit(self.names.notification, account.key, encode(note), self.timestamp_ms)
 
     def transaction(
@@ -87,7 +90,8 @@ class Journal:
     def recharge_request(self, account: Account, recharge_id: str) -> None:
         """Ask the payment side for the top-up that stands in the account (rule 20)."""
         state = account.state
-        assert state.auto is not None and state.recharging.state == "pending", state.recharging
+        assert state.auto is not None
+        assert state.recharging.state == "pending", state.recharging
         request = RechargeRequest(
             recharge_id,
             state.org_id,

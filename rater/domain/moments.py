@@ -84,7 +84,8 @@ def to_datetime(at_us: int) -> datetime:
 @lru_cache(maxsize=8192)
 def to_text(at_us: int) -> str:
     """RFC 3339 in UTC, ending in Z, a fraction only where there is one (rule 3)."""
-    return to_datetime(at_us).replace(tzinfo=None).isoformat() + "Z"
+    fraction = "milliseconds" if at_us % 1000 == 0 else "microseconds"
+    return to_datetime(at_us).replace(tzinfo=None).isoformat(timespec=fraction if at_us % SECOND_US else "seconds") + "Z"
 
 
 def day_of(at_us: int) -> int:

@@ -59,7 +59,7 @@ format_repeating = lru_cache(maxsize=65_536)(format_micros)
 def price_micros(rate_micros: int, seconds: int, fee_micros: int, minimum_micros: int) -> int:
     """The charge for `seconds` at `rate_micros` a minute: fee once, rounded once, half up (rule 14)."""
     charge = fee_micros + (rate_micros * seconds * 2 + 60) // 120
-    return charge if charge >= minimum_micros else minimum_micros
+    return max(charge, minimum_micros)
 
 
 def billed_seconds(duration_ms: int, initial_s: int, increment_s: int) -> int:

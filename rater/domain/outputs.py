@@ -29,37 +29,53 @@ NOTIFIED = frozenset(
 class Names(Protocol):
     """What the topics are called, prefix included."""
 
-    cdr: str
-    command: str
-    plan: str
-    rate: str
-    rated: str
-    ledger: str
-    event: str
-    state: str
-    recharge_request: str
-    notification: str
-    dead_letter: str
+    @property
+    def cdr(self) -> str: ...
+    @property
+    def command(self) -> str: ...
+    @property
+    def plan(self) -> str: ...
+    @property
+    def rate(self) -> str: ...
+    @property
+    def rated(self) -> str: ...
+    @property
+    def ledger(self) -> str: ...
+    @property
+    def event(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def recharge_request(self) -> str: ...
+    @property
+    def notification(self) -> str: ...
+    @property
+    def dead_letter(self) -> str: ...
 
 
 class Record(Protocol):
     """An input record as Kafka has it; `timestamp` in ms since the epoch."""
 
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Any
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Any: ...
 
 
 class Emit(Protocol):
     """Where output records go."""
 
-    def __call__(
-        self, topic: str, key: bytes | None, value: bytes | None, timestamp_ms: int, headers: Any = ()
-    ) -> None:
+    def __call__(self, topic: str, key: bytes | None, value: bytes | None, timestamp_ms: int, headers: Any = ()) -> None:
         """Take one record."""
         ...
 
@@ -71,7 +87,7 @@ class LotAmount(Struct, gc=False):
     amount: str
 
 
-class RatedCall(Struct):
+class RatedCall(Struct, gc=False):
     """One record a call; a reader can redo the sum from it alone."""
 
     cdr_id: str
@@ -113,7 +129,7 @@ class Posting(Struct, omit_defaults=True, gc=False):
     lot_id: str | None = None
 
 
-class Transaction(Struct, omit_defaults=True):
+class Transaction(Struct, omit_defaults=True, gc=False):
     """A movement of money, double entry: its postings sum to zero (rule 19)."""
 
     transaction_id: str

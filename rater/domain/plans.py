@@ -74,9 +74,7 @@ class Pool(Struct):
 PoolKey = tuple[str, str, str]  # plan_id, allowance_id, month
 
 
-def minutes_left(
-    pools: dict[PoolKey, Pool], plan: Plan, allowance: Allowance, month: str, holders: int
-) -> int:
+def minutes_left(pools: dict[PoolKey, Pool], plan: Plan, allowance: Allowance, month: str, holders: int) -> int:
     """Minutes the pool still has; none once a sibling of a jointly exhausted plan is used up (rules 11, 12)."""
     pool = pools.get((plan.plan_id, allowance.allowance_id, month))
     left = allowance.minutes_per_user * holders - (pool.used if pool is not None else 0)

@@ -6,12 +6,12 @@ then carries the decision out.
 
 from msgspec import Struct
 
-from rater.domain.account import Account
+from rater.domain.account import Account, User
 from rater.domain.catalog import Catalog
 from rater.domain.deck import PricedRow
 from rater.domain.messages import Cdr
-from rater.domain.money import billed_seconds, price_micros
 from rater.domain.moments import Month
+from rater.domain.money import billed_seconds, price_micros
 from rater.domain.plans import Allowance, Plan, minutes_left
 from rater.domain.rejection import Rejected
 
@@ -37,7 +37,7 @@ SERVICE_OF = {
 }
 
 
-class Decision(Struct, frozen=True):
+class Decision(Struct, frozen=True, gc=False):
     """What a call is, costs (micros) and is paid from. `payable`: the wallet pays what is charged."""
 
     service: str
@@ -76,7 +76,7 @@ def decide(account: Account, catalog: Catalog, cdr: Cdr, answered_us: int, month
         return _FREE[service, "on-net"]
 
     digits = callee[1:]
-    if not (callee[:1] == "+" and digits.isascii() and digits.isdigit() and 2 <= len(digits) <= 15 and digits[0] != "0"):
+    if not (callee[:1] == "+" and 2 <= len(digits) <= 15 and digits.isascii() and digits.isdigit() and digits[0] != "0"):
         raise Rejected("bad_number", "callee: not an E.164 number")
     user = None
     if service is not TOLL_FREE:
@@ -87,17 +87,22 @@ def decide(account: Account, catalog: Catalog, cdr: Cdr, answered_us: int, month
     row = account.table(catalog.deck, service).find(digits, answered_us)
     if row is None:
         raise Rejected("no_rate", f"{callee}: no {service} rate on card {account.state.rate_card!r} at the answer")
+    return _price(account, catalog, service, user, row, cdr.duration_ms, month)
 
-    billed_s = billed_seconds(cdr.duration_ms, row.initial_s, row.increment_s)
+
+def _price(
+    account: Account, catalog: Catalog, service: str, user: User | None, row: PricedRow, duration_ms: int, month: Month
+) -> Decision:
+    """Included minutes first, then credit (rules 10 to 15). `user` is None where no licence matters."""
+    billed_s = billed_seconds(duration_ms, row.initial_s, row.increment_s)
     priced_s = billed_s
     plan = allowance = None
     included = 0
     if user is not None:
         plan_id = user.calling_plan if service is OUTBOUND else user.audio_conferencing
-        if plan_id is not None:
-            plan = catalog.plans.get(plan_id)
-            if plan is not None and plan.service == service:
-                allowance = plan.allowance_for(row.country, row.number_type)
+        plan = None if plan_id is None else catalog.plans.get(plan_id)
+        if plan is not None and plan.service == service:
+            allowance = plan.allowance_for(row.country, row.number_type)
         if plan is not None and allowance is not None:
             minutes = (billed_s + 59) // 60
             left = minutes_left(account.pools, plan, allowance, month.name, account.state.holders[plan.plan_id])
@@ -107,9 +112,7 @@ def decide(account: Account, catalog: Catalog, cdr: Cdr, answered_us: int, month
             priced_s = billed_s - 60 * left
     charge = price_micros(row.rate_micros, priced_s, row.fee_micros, row.minimum_micros)
     if user is not None and not user.communications_credits:
-        reason = "no_communications_credits_licence"
-        return Decision(
-            service, "unfunded", reason, row, plan, allowance, billed_s, included, priced_s, charge, False
-        )
-    funded_by = "mixed" if included else "credit"
-    return Decision(service, funded_by, None, row, plan, allowance, billed_s, included, priced_s, charge, True)
+        funded_by, reason, payable = "unfunded", "no_communications_credits_licence", False
+    else:
+        funded_by, reason, payable = "mixed" if included else "credit", None, True
+    return Decision(service, funded_by, reason, row, plan, allowance, billed_s, included, priced_s, charge, payable)

@@ -30,7 +30,9 @@ def balance_changed(journal: Journal, account: Account, before: int) -> None:
     text = account.text
     if threshold is not None and before >= threshold > balance:
         journal.event(
-            account, "balance.low", {"balance": account.balance_text(), "threshold": text(threshold), "currency": state.currency}
+            account,
+            "balance.low",
+            {"balance": account.balance_text(), "threshold": text(threshold), "currency": state.currency},
         )
     if before > 0 >= balance:
         state.depleted = True

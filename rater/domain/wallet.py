@@ -65,7 +65,7 @@ class Wallet(Struct):
         emptied = False
         for lot in lots:
             if lot.expires_us > at_us:
-                taken = lot.remaining if lot.remaining < short else short
+                taken = min(short, lot.remaining)
                 lot.remaining -= taken
                 short -= taken
                 parts.append(Part(lot.lot_id, taken, lot.amount, lot.purchased_us, lot.expires_us))
