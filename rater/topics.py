@@ -59,6 +59,8 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
             # Only full segments are compacted, so their size bounds how much stale data a reader of all must
             # pass.
             configs["segment.bytes"] = str(_COMPACTED_SEGMENT_BYTES)
+            # A reader that was away for less than this still learns what was removed.
+            configs["delete.retention.ms"] = str(_DAY_MS)
         else:
             configs["cleanup.policy"] = "delete"
             configs["retention.ms"] = str(_retention_ms(self.kept))

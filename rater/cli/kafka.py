@@ -13,6 +13,7 @@ from types import FrameType
 
 import click
 
+from rater.cli.options import prefix_option, settings_with
 from rater.embedded import KAFKA_VERSION, EmbeddedKafka, EmbeddedKafkaError
 from rater.topics import TopicsError, apply, load_topics
 
@@ -21,7 +22,11 @@ _LOOK_EVERY_S = 0.5
 
 @click.command()
 @click.option(
-    "--port", type=click.IntRange(1, 65535), help="Port of the first broker.  [default: a free one]"
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=9092,
+    show_default=True,
+    help="Port of the first broker; 0 takes a free one.",
 )
 @click.option(
     "--data-dir",
@@ -30,19 +35,21 @@ _LOOK_EVERY_S = 0.5
 )
 @click.option("--brokers", type=click.IntRange(1, 9), default=1, show_default=True, help="Number of brokers.")
 @click.option("--topics", "with_topics", is_flag=True, help="Create the topics as well.")
-@click.option("--prefix", envvar="RATER_TOPIC_PREFIX", default="", help="Prefix of the topics' names.")
-def kafka(port: int | None, data_dir: Path | None, brokers: int, with_topics: bool, prefix: str) -> None:
+@prefix_option
+def kafka(port: int, data_dir: Path | None, brokers: int, with_topics: bool, topic_prefix: str | None) -> None:
     """Run a real Kafka on this machine until Ctrl-C.
 
     The first line on standard output is its address, for --bootstrap of other commands. It listens on
     127.0.0.1 alone and is meant for trying things out: it keeps one copy only unless there are three brokers,
     and deletes nothing by age.
     """
+    settings = settings_with(topic_prefix=topic_prefix)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with _folder(data_dir) as folder, EmbeddedKafka(folder, brokers, port=port) as running:
+        with _folder(data_dir) as folder, EmbeddedKafka(folder, brokers, port=port or None) as running:
             if with_topics:
-                created = asyncio.run(apply(running.bootstrap, load_topics(prefix)))
+                wanted = load_topics(settings.topic_prefix, settings.partitions)
+                created = asyncio.run(apply(running.bootstrap, wanted))
                 click.echo(f"created {len(created)} topics", err=True)
             click.echo(running.bootstrap)
             click.echo(f"Kafka {KAFKA_VERSION} is running, data in {folder}. Ctrl-C ends it.", err=True)

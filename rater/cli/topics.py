@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import TypeVar
 
 import click
 
+from rater.cli.options import bootstrap_option, prefix_option, settings_with
+from rater.settings import Settings
 from rater.topics import Topics, TopicsError, apply, diff, load_topics
 
 Result = TypeVar("Result")
 
-_WHERE = (
-    click.option("--bootstrap", envvar="RATER_BOOTSTRAP", required=True, help="Kafka's address, host:port."),
-    click.option("--prefix", envvar="RATER_TOPIC_PREFIX", default="", help="Prefix of the topics' names."),
-    click.option(
-        "--partitions",
-        envvar="RATER_ACCOUNT_PARTITIONS",
-        type=click.IntRange(1, 10_000),
-        help="Partitions of every account topic.  [default: as defined]",
-    ),
+_partitions_option = click.option(
+    "--partitions",
+    type=click.IntRange(1, 1000),
+    help="Partitions of every account topic.  [env: RATER_PARTITIONS; default: 4]",
 )
-
-
-def _where(function: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(_WHERE):
-        function = option(function)
-    return function
 
 
 @click.group()
@@ -36,41 +27,48 @@ def topics() -> None:
 
 
 @topics.command("apply")
-@_where
+@bootstrap_option
+@prefix_option
+@_partitions_option
 @click.option(
-    "--replication-factor", type=click.IntRange(1, 9), help="Copies.  [default: 3, or fewer brokers]"
+    "--replication-factor",
+    type=click.IntRange(1, 5),
+    help="Copies of each.  [env: RATER_REPLICATION_FACTOR; default: 3, or as many as there are brokers]",
 )
 def apply_command(
-    bootstrap: str, prefix: str, partitions: int | None, replication_factor: int | None
+    bootstrap: str | None, topic_prefix: str | None, partitions: int | None, replication_factor: int | None
 ) -> None:
     """Create what is missing. Exits with 1 if something is there but differs: that is left to you."""
-    wanted = _load(prefix, partitions)
-    created = _run(apply(bootstrap, wanted, replication_factor))
+    settings = settings_with(
+        bootstrap=bootstrap,
+        topic_prefix=topic_prefix,
+        partitions=partitions,
+        replication_factor=replication_factor,
+    )
+    wanted = load_topics(settings.topic_prefix, settings.partitions)
+    copies = settings.replication_factor if "replication_factor" in settings.model_fields_set else None
+    created = _run(apply(settings.bootstrap, wanted, copies))
     for name in created:
         click.echo(f"created {name}")
     if not created:
         click.echo("all topics exist")
-    _report(bootstrap, wanted)
+    _report(settings, wanted)
 
 
 @topics.command("diff")
-@_where
-def diff_command(bootstrap: str, prefix: str, partitions: int | None) -> None:
+@bootstrap_option
+@prefix_option
+@_partitions_option
+def diff_command(bootstrap: str | None, topic_prefix: str | None, partitions: int | None) -> None:
     """Show what is missing or differs: partitions and settings. Exits with 1 if anything does."""
-    _report(bootstrap, _load(prefix, partitions))
+    settings = settings_with(bootstrap=bootstrap, topic_prefix=topic_prefix, partitions=partitions)
+    _report(settings, load_topics(settings.topic_prefix, settings.partitions))
     click.echo("no difference")
 
 
-def _load(prefix: str, partitions: int | None) -> Topics:
-    try:
-        return load_topics(prefix, partitions)
-    except TopicsError as error:
-        raise click.UsageError(str(error)) from error
-
-
-def _report(bootstrap: str, wanted: Topics) -> None:
+def _report(settings: Settings, wanted: Topics) -> None:
     """Say what differs, and fail if anything does."""
-    differences = _run(diff(bootstrap, wanted))
+    differences = _run(diff(settings.bootstrap, wanted))
     for difference in differences:
         click.echo(str(difference))
     if differences:

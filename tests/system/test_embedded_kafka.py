@@ -113,7 +113,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_no_broker_outlives_its_parent(sign: signal.Signals, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "rater", "kafka", "--data-dir", str(tmp_path)]
+    command = [sys.executable, "-m", "rater", "kafka", "--port", "0", "--data-dir", str(tmp_path)]
     parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     host, port = parent.stdout.readline().strip().split(":")
