@@ -1,2 +1,3 @@
 """Call rater."""
+
 __version__ = "0.1.0"

@@ -138,9 +138,7 @@ def load_topics(prefix: str = "", account_partitions: int | None = None, file: P
     Raises TopicsError when the prefix or the file is not right.
     """
     if not _PREFIX.fullmatch(prefix):
-        raise TopicsError(
-            f"topic prefix {prefix!r}: only letters, digits, '.', '_' and '-', at most 100 of them"
-        )
+        raise TopicsError(f"topic prefix {prefix!r}: only letters, digits, '.', '_' and '-', at most 100 of them")
     path = file or topics_file()
     try:
         content = msgspec.convert(tomllib.loads(path.read_text()), _File)
@@ -215,9 +213,7 @@ def _topic(use: str, entry: _Entry, prefix: str, partitions: dict[str, int], pat
         max_message_bytes=entry.max_message_bytes,
     )
     if topic.kept != "compacted" and _retention_ms(topic.kept) is None:
-        raise TopicsError(
-            f"{path}: topic {use} is kept {topic.kept!r}: neither days ('7d'), forever nor compacted"
-        )
+        raise TopicsError(f"{path}: topic {use} is kept {topic.kept!r}: neither days ('7d'), forever nor compacted")
     return topic
 
 
@@ -241,11 +237,7 @@ async def _admin(bootstrap: str) -> AsyncIterator[Any]:
 
 
 async def _partition_counts(admin: Any) -> dict[str, int]:
-    return {
-        topic["topic"]: len(topic["partitions"])
-        for topic in await admin.describe_topics()
-        if topic["error_code"] == 0
-    }
+    return {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics() if topic["error_code"] == 0}
 
 
 async def _replicas(admin: Any) -> int:
@@ -256,10 +248,7 @@ async def _replicas(admin: Any) -> int:
 async def _create(admin: Any, topics: Iterable[Topic], copies: int) -> None:
     # Two copies in sync, where there are three: a broker may fail without stopping writes or losing any.
     safety = {"min.insync.replicas": "2"} if copies >= _REPLICAS_WANTED else {}
-    wanted = [
-        NewTopic(topic.name, topic.partitions, copies, topic_configs=topic.configs | safety)
-        for topic in topics
-    ]
+    wanted = [NewTopic(topic.name, topic.partitions, copies, topic_configs=topic.configs | safety) for topic in topics]
     response = await admin.create_topics(wanted)
     for name, code, message in response.topic_errors:
         if code not in (0, TopicAlreadyExistsError.errno):
@@ -288,8 +277,6 @@ async def _configs(admin: Any, topics: Iterable[Topic]) -> dict[str, dict[str, s
     for response in await admin.describe_configs(resources):
         for code, message, _type, name, entries in response.resources:
             if code:
-                raise TopicsError(
-                    f"could not read the settings of {name}: {message or for_code(code).__name__}"
-                )
+                raise TopicsError(f"could not read the settings of {name}: {message or for_code(code).__name__}")
             found[name] = {entry[0]: entry[1] for entry in entries}
     return found

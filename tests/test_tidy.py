@@ -105,9 +105,7 @@ def test_a_reference_to_the_outside_is_recognised(line: str) -> None:
     assert OUTSIDE.search(line)
 
 
-@pytest.mark.parametrize(
-    "code", ["x = float(y)", "x = 0.5", "x = 1 / 2", "x = datetime.now(UTC)", "async def f(): pass"]
-)
+@pytest.mark.parametrize("code", ["x = float(y)", "x = 0.5", "x = 1 / 2", "x = datetime.now(UTC)", "async def f(): pass"])
 def test_an_impurity_is_recognised(code: str, tmp_path: Path) -> None:
     (tmp_path / "impure.py").write_text(code)
     assert list(impurities(tmp_path / "impure.py"))

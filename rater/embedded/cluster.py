@@ -67,8 +67,7 @@ class EmbeddedKafka:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         for left in reversed(range(_START_TRIES)):
             self.nodes = [
-                Node(number, self.data_dir / f"node-{number}", runtime, self._heap_mb)
-                for number in range(1, self._brokers + 1)
+                Node(number, self.data_dir / f"node-{number}", runtime, self._heap_mb) for number in range(1, self._brokers + 1)
             ]
             try:
                 self._start_nodes()
@@ -116,9 +115,7 @@ class EmbeddedKafka:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
 
     async def __aenter__(self) -> Self:

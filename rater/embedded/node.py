@@ -56,9 +56,7 @@ class Node:
         """The JVM's process id while it runs."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
-    def configure(
-        self, cluster_id: str, port: int, controller_ports: Mapping[int, int], properties: Mapping[str, str]
-    ) -> None:
+    def configure(self, cluster_id: str, port: int, controller_ports: Mapping[int, int], properties: Mapping[str, str]) -> None:
         """Write server.properties for these ports and, the first time, format the storage."""
         self._port = port
         self.folder.mkdir(parents=True, exist_ok=True)

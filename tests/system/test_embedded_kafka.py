@@ -52,9 +52,7 @@ async def test_a_difference_names_topic_and_setting(kafka: EmbeddedKafka, topics
     assert f"{topics.cdr}: partitions is 4, should be 5" in [str(difference) for difference in found]
 
 
-def test_the_command_line_tells_a_difference_by_its_exit_code(
-    kafka: EmbeddedKafka, make_topics: Callable[..., Topics]
-) -> None:
+def test_the_command_line_tells_a_difference_by_its_exit_code(kafka: EmbeddedKafka, make_topics: Callable[..., Topics]) -> None:
     topics = make_topics(account_partitions=1)
     where = ["--bootstrap", kafka.bootstrap, "--prefix", topics.cdr.removesuffix("telephony.cdr.v1")]
     same = CliRunner().invoke(cli, ["topics", "diff", *where, "--partitions", "1"])
@@ -128,9 +126,7 @@ def test_no_broker_outlives_its_parent(sign: signal.Signals, tmp_path: Path) -> 
         assert probe.connect_ex((host, int(port))) != 0
 
 
-def test_the_runtime_is_found_again_without_the_network(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_runtime_is_found_again_without_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = fetch()
     started = time.monotonic()
     monkeypatch.setattr(socket, "create_connection", refuse)

@@ -89,9 +89,7 @@ def test_an_unknown_name_is_a_key_error() -> None:
         ("[groups.catalog]", "[groups.other]", "group catalog, which is not defined"),
     ],
 )
-def test_a_faulty_definition_is_refused_with_its_fault(
-    tmp_path: Path, old: str, new: str, message: str
-) -> None:
+def test_a_faulty_definition_is_refused_with_its_fault(tmp_path: Path, old: str, new: str, message: str) -> None:
     file = tmp_path / "topics.toml"
     text = topics_file().read_text()
     assert old in text
