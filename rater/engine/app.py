@@ -1,0 +1,169 @@
+"""The worker: a Faust app whose consumer feeds the engine, and how it is run from start to exit code.
+
+Faust gives the app, its settings and services, the consumer group with its thread and its co-partitioned, sticky assignor, web and
+sensors. The engine stands where Faust's conductor, streams, tables and recovery would: it gets assignment and revocation
+straight from the app (`_on_partitions_assigned`, `_on_partitions_revoked`), and those services are not started at all
+(`EngineBoot`). So Faust acks nothing, commits nothing, and creates no topics.
+
+The exit code is 0 when the worker was asked to end (SIGTERM, SIGINT), after committing the batches under way; 1 after a
+fatal error, which is logged in one line. Either way the process ends within `shutdown_ms_max`: what hangs is left to
+the next InitProducerId.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any
+
+import faust
+from faust.app.base import BootStrategy
+from faust.types import TP
+from mode.types import ServiceT
+
+from rater.engine.consumer import BatchConsumer, BatchTransport
+from rater.engine.engine import Engine, TaskGroup
+from rater.engine.follower import Follower
+from rater.engine.kafka import TopicPartition
+from rater.settings import Settings
+
+__all__ = ["EngineApp", "TaskGroup", "make_app", "run_worker", "serve"]
+
+log = logging.getLogger(__name__)
+
+_CLOSE_SHARE = 0.6  # of the time to shut down, for the batches under way; the rest is for leaving
+
+
+class EngineBoot(BootStrategy):
+    """Starts sensors, web, consumer and engine, and stops them the other way round."""
+
+    app: "EngineApp"
+
+    def server(self) -> Iterable[ServiceT]:
+        return self._chain(self.sensors(), self.web_server(), [self.app.consumer, self.app.engine])
+
+
+class EngineApp(faust.App):
+    """A Faust app that runs task groups. Make it, and run it, inside one event loop."""
+
+    BootStrategy = EngineBoot
+    consumer: BatchConsumer
+
+    def __init__(
+        self, settings: Settings, groups: Sequence[TaskGroup], followers: Sequence[Follower] = (), **options: Any
+    ) -> None:
+        self.settings = settings
+        self.closing = threading.Event()
+        super().__init__(settings.app_id, **{**_faust_options(settings), **options})
+        self.engine = Engine(self, settings, groups, followers, beacon=self.beacon)
+
+    def _new_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_consumer, self)
+
+    async def _on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        del generation_id
+        await self.engine.assign({TopicPartition(tp.topic, tp.partition) for tp in assigned})
+        self.on_rebalance_end()
+
+    async def _on_partitions_revoked(self, revoked: set[TP]) -> None:
+        del revoked  # always all of them
+        await self.engine.revoke()
+
+    async def _stop_consumer(self) -> None:
+        """The engine closes its tasks when it is stopped, which is before the consumer is."""
+
+    async def _producer_flush(self, logger: Any) -> None:
+        """There is no producer but the tasks' own."""
+
+
+def make_app(
+    settings: Settings, tasks: Sequence[TaskGroup], followers: Sequence[Follower] = (), **options: Any
+) -> EngineApp:
+    """The app of one worker. `options` are Faust's own settings, over the engine's choice of them."""
+    return EngineApp(settings, tasks, followers, **options)
+
+
+async def serve(app: EngineApp, stop: asyncio.Event) -> None:
+    """Run the worker in the current loop until `stop` is set or it fails. Raises what made it fail."""
+    engine = app.engine
+    waiting: list[asyncio.Future[Any]] = [asyncio.ensure_future(event.wait()) for event in (stop, engine.failed)]
+    starting = asyncio.ensure_future(app.start())
+    try:
+        await asyncio.wait([starting, *waiting], return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            crashed: Coroutine[Any, Any, None] = app.wait_until_stopped()
+            waiting.append(asyncio.ensure_future(crashed))
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        app.closing.set()
+        starting.cancel()
+        for waiter in waiting:
+            waiter.cancel()
+        await engine.close(app.settings.shutdown_ms_max / 1000 * _CLOSE_SHARE)
+        await app.stop()
+    failure = engine.failure or app.crash_reason
+    if failure is not None:
+        raise failure
+
+
+def run_worker(app_factory: Callable[[], EngineApp]) -> int:
+    """Run the app that `app_factory()` makes until a signal ends it; returns the exit code."""
+    return asyncio.run(_run(app_factory))
+
+
+async def _run(app_factory: Callable[[], EngineApp]) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    app: EngineApp = app_factory()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    _Deadline(app).start()
+    try:
+        await serve(app, stop)
+    except Exception as error:
+        log.critical("the worker ends: %s: %s", type(error).__name__, error)
+        log.debug("what led to it", exc_info=error)
+        return 1
+    log.info("the worker has ended as asked")
+    return 0
+
+
+class _Deadline(threading.Thread):
+    """Ends the process when shutting down takes too long. A thread, as the loop may be what hangs."""
+
+    def __init__(self, app: EngineApp) -> None:
+        super().__init__(name="shutdown deadline", daemon=True)
+        self._app = app
+
+    def run(self) -> None:
+        self._app.closing.wait()
+        time.sleep(self._app.settings.shutdown_ms_max / 1000)
+        log.critical("the worker ends: shutting down took over %s ms", self._app.settings.shutdown_ms_max)
+        logging.shutdown()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def _faust_options(settings: Settings) -> dict[str, Any]:
+    # The assignor remembers members by this URL and asserts that a member's own has not changed.
+    name = settings.instance_id or f"{os.getpid()}"
+    return {
+        "broker": [f"kafka://{address}" for address in settings.bootstrap.split(",")],
+        "canonical_url": f"http://{name}.worker:6066",
+        "datadir": settings.data_dir / "faust",
+        "web_enabled": False,
+        "web_host": "127.0.0.1",
+        "web_tables_enabled": False,
+        "topic_allow_declare": False,
+        "topic_disable_leader": True,
+        "stream_wait_empty": False,
+        "broker_heartbeat_interval": settings.heartbeat_interval_ms / 1000,
+        "broker_session_timeout": settings.session_timeout_ms / 1000,
+        "broker_rebalance_timeout": settings.rebalance_timeout_ms / 1000,
+        "consumer_group_instance_id": settings.instance_id,
+    }

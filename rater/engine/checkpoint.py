@@ -1,0 +1,258 @@
+"""The checkpoint: a batch of input, its outputs, its state changes and its offsets are one Kafka transaction.
+
+What is guaranteed, and by which step:
+
+- *One writer.* `open` begins with InitProducerId under the task's own transactional id: whoever held it before is fenced, and
+  what it left open is ended. Only then are end offsets, state and committed offsets read.
+- *The state says where the input stands.* Its meta row holds the next offset of every input topic and is written by every
+  transaction. The group's committed offsets are written too, but only checked: if they are ahead of the state, part of the
+  state is gone and nothing more may be committed (StateLostError). If they are behind or gone, the state is right.
+- *All or nothing.* `run` puts outputs, changelog and offsets in one transaction and commits it only when each single send has
+  been acknowledged. An error before the commit aborts it.
+- *Known or asked.* A commit without an answer may have happened or not (CommitUnknownError). The next `open` settles it: its
+  InitProducerId ends the transaction either way, and state and offsets are read again.
+- *The local store is never ahead.* It takes a batch's rows after the commit, with their changelog position, in one write.
+
+After any error out of `run` the checkpoint is of no more use: processor, overlay and producer may hold what was not
+committed. Close it and open a new one.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mode.utils.logging import get_logger
+
+from rater.engine.api import Processor, ProcessorFactory, Record
+from rater.engine.errors import (
+    CommitUnknownError,
+    InputLostError,
+    ProcessorFailedError,
+    SkippedError,
+    StateLostError,
+)
+from rater.engine.kafka import Kafka, TaskProducer, TopicPartition
+from rater.engine.output import Outbox
+from rater.engine.state import BatchState, Meta, apply_changelog, read_meta
+from rater.engine.stats import TaskStats
+from rater.engine.store import LocalStore
+
+__all__ = ["Checkpoint", "TaskId"]
+
+log = get_logger(__name__)
+
+_ABORT_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class TaskId:
+    """A task: one partition number of a group of co-partitioned topics."""
+
+    app_id: str
+    group: str
+    partition: int
+    topics: tuple[str, ...]
+    changelog: str
+
+    @property
+    def transactional_id(self) -> str:
+        return f"{self.app_id}-{self.group}-{self.partition}"
+
+    @property
+    def inputs(self) -> list[TopicPartition]:
+        return [TopicPartition(topic, self.partition) for topic in self.topics]
+
+    def __str__(self) -> str:
+        return f"{self.group}[{self.partition}]"
+
+
+class Checkpoint:
+    """One opening of a task. `open`, then `run` batch by batch, then `close`; see the module for what holds."""
+
+    def __init__(
+        self,
+        task: TaskId,
+        kafka: Kafka,
+        open_store: Callable[[], LocalStore],
+        make_processor: ProcessorFactory,
+        stats: TaskStats,
+        store_age_ms_max: int,
+        accept_lost_input: bool,
+    ) -> None:
+        self._task = task
+        self._kafka = kafka
+        self._open_store = open_store
+        self._make_processor = make_processor
+        self._stats = stats
+        self._store_age_ms_max = store_age_ms_max
+        self._accept_lost_input = accept_lost_input
+        self._producer: TaskProducer | None = None
+        self._store: LocalStore | None = None
+        self._processor: Processor
+        self._state: BatchState
+        self._outbox: Outbox
+        self.positions: dict[str, int] = {}
+
+    async def open(self) -> dict[str, int]:
+        """Take the task over and restore its state. Returns where to read on: topic → next offset."""
+        task = self._task
+        self._producer = await self._kafka.open_producer(task.transactional_id)
+        self._store = self._open_store()
+        await self._restore(self._store)
+        meta = read_meta(self._store)
+        self.positions = await self._input_positions(meta)
+        self._state = BatchState(self._store, meta or Meta({}))
+        self._outbox = Outbox(self._producer, task.partition)
+        self._processor = self._make_processor(task.partition, self._state, self._outbox)
+        return self.positions
+
+    async def run(self, records: Sequence[Record], moved: Mapping[str, int]) -> None:
+        """Process one batch and commit it with everything that follows from it.
+
+        `moved` (topic → next offset) is where the input stands after the batch. Without records it only takes the
+        positions past what holds none: transaction markers, aborted records.
+        """
+        assert self._producer is not None
+        assert self._store is not None
+        positions = {**self.positions, **moved}
+        self._check_batch(records, positions)
+        started_s = time.monotonic()
+        if records:
+            try:
+                await self._processor.process(records)
+            except Exception as error:
+                raise ProcessorFailedError(f"{self._task}: the processor raised {error!r}") from error
+        processed_s = time.monotonic()
+        changes = self._state.changes(positions)
+        outputs = self._outbox.records
+        await self._producer.begin()
+        try:
+            sent_to = await self._outbox.send(self._task.changelog, changes.changelog)
+            await self._producer.send_offsets(self._offsets(positions), self._task.app_id)
+        except Exception:
+            self._stats.aborts += 1
+            await self._abort()
+            raise
+        await self._commit()
+        self._store.write(changes.rows, self._store.position if sent_to is None else sent_to)
+        self._state.committed(changes)
+        self.positions = positions
+        self._count(len(records), outputs, processed_s - started_s, time.monotonic() - processed_s)
+
+    async def close(self) -> None:
+        """Let go of everything; an open transaction is left to the next InitProducerId. Never raises."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.close()
+        store, self._store = self._store, None
+        if store is not None:
+            store.close()
+
+    async def _restore(self, store: LocalStore) -> None:
+        """Bring the store to the changelog's end, judged by position."""
+        changelog = TopicPartition(self._task.changelog, self._task.partition)
+        async with self._kafka.changelog(changelog) as reader:
+            first, end = await reader.bounds()
+            self._check_store(store, first, end)
+            start = max(first, store.position)
+            self._stats.restore_remaining = end - start
+            async for records, position in reader.read(start, end):
+                apply_changelog(store, ((r.key, r.value) for r in records), position)
+                self._stats.restored_records += len(records)
+                self._stats.restore_remaining = end - position
+                await asyncio.sleep(0)  # restoring must not starve the tasks that run
+        if store.position < end:
+            apply_changelog(store, (), end)
+
+    def _check_store(self, store: LocalStore, first: int, end: int) -> None:
+        """Empty a store that can't be brought forward from where it is."""
+        if store.position > end:
+            reason = f"it stands at {store.position}, beyond the changelog's end {end}"
+        elif 0 < store.position < first:
+            reason = f"it stands at {store.position}, before the changelog's first offset {first}"
+        elif store.position < end and store.age_ms > self._store_age_ms_max:
+            reason = f"it was left behind {store.age_ms} ms ago, deletions since may be compacted away"
+        else:
+            return
+        log.warning("%s: rebuilding the local store: %s", self._task, reason)
+        store.clear()
+
+    async def _input_positions(self, meta: Meta | None) -> dict[str, int]:
+        """Where the state says the input stands, held against the committed offsets and against what is there."""
+        inputs = self._task.inputs
+        committed = await self._kafka.committed(self._task.app_id, inputs)
+        bounds = await self._kafka.bounds(inputs)
+        positions: dict[str, int] = {}
+        for tp in inputs:
+            first, end = bounds[tp]
+            held = None if meta is None else meta.positions.get(tp.topic)
+            group_offset = committed.get(tp)
+            if group_offset is not None and group_offset > (held or 0):
+                raise StateLostError(
+                    f"{self._task}: group {self._task.app_id} has committed {tp.topic} up to {group_offset}, the state "
+                    f"in {self._task.changelog} only knows of {held}: part of the state is gone"
+                )
+            if held is None:
+                positions[tp.topic] = first
+                continue
+            if group_offset != held:
+                log.warning(
+                    "%s: the group's offset of %s is %s, the state's %s: resuming from the state's",
+                    self._task, tp.topic, group_offset, held,
+                )  # fmt: skip
+            positions[tp.topic] = self._check_input(tp.topic, held, first, end)
+        return positions
+
+    def _check_input(self, topic: str, held: int, first: int, end: int) -> int:
+        if held > end:
+            raise InputLostError(
+                f"{self._task}: {topic} ends at {end}, but was processed up to {held}: it was cut or made anew"
+            )
+        if held >= first:
+            return held
+        lost = f"{self._task}: {topic} begins at {first}, {first - held} offsets after the last one processed"
+        if not self._accept_lost_input:
+            raise InputLostError(f"{lost}; accept_lost_input lets the worker go on without them")
+        log.error("%s: going on without them, as accept_lost_input says", lost)
+        return first
+
+    def _check_batch(self, records: Sequence[Record], positions: Mapping[str, int]) -> None:
+        """No commit may pass a record that isn't in the batch, nor take one twice."""
+        for topic, start in self.positions.items():
+            offsets = [record.offset for record in records if record.topic == topic]
+            if not start <= positions[topic] or (offsets and not start <= offsets[0] <= offsets[-1] < positions[topic]):
+                raise SkippedError(
+                    f"{self._task}: {topic} was processed up to {start}, the batch has {offsets[:1]} to {offsets[-1:]}, "
+                    f"the next offset would be {positions[topic]}"
+                )
+
+    def _offsets(self, positions: Mapping[str, int]) -> dict[TopicPartition, int]:
+        return {
+            TopicPartition(topic, self._task.partition): offset
+            for topic, offset in positions.items()
+            if offset != self.positions[topic]
+        }
+
+    async def _commit(self) -> None:
+        assert self._producer is not None
+        try:
+            await self._producer.commit()
+        except (TimeoutError, ConnectionError) as error:
+            raise CommitUnknownError(f"{self._task}: no answer to the commit ({error!r})") from error
+
+    async def _abort(self) -> None:
+        """Abort if that is still possible; if not, the next InitProducerId does it."""
+        assert self._producer is not None
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(_ABORT_TIMEOUT_S):
+                await self._producer.abort()
+
+    def _count(self, records: int, outputs: int, process_s: float, commit_s: float) -> None:
+        stats = self._stats
+        stats.records += records
+        stats.outputs += outputs
+        stats.batches += 1
+        stats.process_s += process_s
+        stats.commit_s += commit_s

@@ -1,0 +1,144 @@
+"""Following a compacted topic: every record of it, from the first on, to one callback, in the partition's order.
+
+For what every worker needs whole (a catalog). The follower has a consumer of its own, without a group. It is ready when it has
+read up to the ends that the topics had when it started; from then on it stays close behind. `barrier` waits until it has
+read what is there now, so that what was published before a call is seen by the call.
+
+What the callback raises ends the worker: a record it can't use is for the callback to deal with. A lost connection is retried.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from mode.utils.logging import get_logger
+
+from rater.engine.api import Record
+from rater.engine.errors import FatalError, TopicsError, is_retryable
+from rater.engine.kafka import client_options
+from rater.settings import Settings
+
+__all__ = ["Follower"]
+
+log = get_logger(__name__)
+
+_POLL_MS = 500
+_CATCH_UP_POLL_MS = 20
+_FETCH_WAIT_MS = 500
+_STOP_TIMEOUT_S = 1.0
+
+
+class Follower:
+    """`start` returns when all topics have been read to their ends; `stop` may be called at any time."""
+
+    def __init__(self, settings: Settings, topics: Sequence[str], on_record: Callable[[Record], None]) -> None:
+        self._settings = settings
+        self._topics = tuple(topics)
+        self._on_record = on_record
+        self._partitions: list[TopicPartition] = []
+        self._consumer: Any = None
+        self._reading: asyncio.Task[None] | None = None
+        self._moved = asyncio.Condition()
+        self._reached: dict[TopicPartition, int] = {}
+        self._catching_up = 0
+        self.ready = False
+
+    async def start(self, on_fatal: Callable[[BaseException], None]) -> None:
+        await self._connect()
+        self._reading = asyncio.create_task(self._read(on_fatal), name=f"follow {', '.join(self._topics)}")
+        await self.barrier()
+        self.ready = True
+        log.info("%s: read to the end, following", ", ".join(self._topics))
+
+    async def stop(self) -> None:
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.cancel()
+            await asyncio.wait([reading])
+        await self._disconnect()
+
+    async def barrier(self) -> None:
+        """Return when everything that is in the topics now has been given to the callback."""
+        ends = await self._ends()
+        self._catching_up += 1
+        try:
+            async with self._moved:
+                await self._moved.wait_for(lambda: self._ended() or self._is_past(ends))
+        finally:
+            self._catching_up -= 1
+        if not self._is_past(ends):
+            raise FatalError(f"{', '.join(self._topics)} are not followed any more")
+
+    async def _ends(self) -> dict[TopicPartition, int]:
+        async with asyncio.timeout(self._settings.broker_timeout_ms / 1000):
+            ends: dict[TopicPartition, int] = await self._consumer.end_offsets(self._partitions)
+        return ends
+
+    def _is_past(self, ends: dict[TopicPartition, int]) -> bool:
+        return all(self._reached[tp] >= end for tp, end in ends.items())
+
+    def _ended(self) -> bool:
+        return self._reading is None or self._reading.done()
+
+    async def _read(self, on_fatal: Callable[[BaseException], None]) -> None:
+        try:
+            while True:
+                try:
+                    await self._read_once()
+                except Exception as error:
+                    if not is_retryable(error):
+                        raise
+                    log.warning("%s: %r, trying again", ", ".join(self._topics), error)
+                    await asyncio.sleep(self._settings.retry_wait_ms_max / 1000)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends the worker
+            failure = error if isinstance(error, FatalError) else FatalError(f"following {self._topics}: {error!r}")
+            failure.__cause__ = error if failure is not error else error.__cause__
+            on_fatal(failure)
+        finally:
+            async with self._moved:
+                self._moved.notify_all()
+
+    async def _read_once(self) -> None:
+        timeout_ms = _CATCH_UP_POLL_MS if self._catching_up else _POLL_MS
+        found = await self._consumer.getmany(timeout_ms=timeout_ms)
+        for records in found.values():
+            for record in records:
+                self._on_record(record)
+        reached = {tp: await self._consumer.position(tp) for tp in self._partitions}
+        if reached != self._reached:
+            async with self._moved:
+                self._reached = reached
+                self._moved.notify_all()
+
+    async def _connect(self) -> None:
+        timeout_ms = self._settings.broker_timeout_ms
+        self._consumer = AIOKafkaConsumer(
+            **client_options(self._settings),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
+            request_timeout_ms=timeout_ms,
+        )
+        async with asyncio.timeout(timeout_ms / 1000):
+            await self._consumer.start()
+            for topic in self._topics:
+                numbers = await self._consumer._client._wait_on_metadata(topic)
+                if not numbers:
+                    raise TopicsError(f"topic {topic} does not exist")
+                self._partitions += [TopicPartition(topic, number) for number in sorted(numbers)]
+            self._consumer.assign(self._partitions)
+            first = await self._consumer.beginning_offsets(self._partitions)
+        for tp, offset in first.items():
+            self._consumer.seek(tp, offset)
+        self._reached = dict(first)
+
+    async def _disconnect(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            try:
+                async with asyncio.timeout(_STOP_TIMEOUT_S):
+                    await consumer.stop()
+            except Exception as error:  # noqa: BLE001 - it is given up
+                log.debug("closing the follower's consumer: %r", error)

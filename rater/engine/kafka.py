@@ -1,0 +1,256 @@
+"""What a task asks of Kafka, and aiokafka as its answer.
+
+`Kafka` and `TaskProducer` are all that `checkpoint` knows of the broker, so a test can put a broker of its own in their place.
+Every call is bounded by the broker timeout and raises TimeoutError after it.
+
+The fence. `open_producer` returns when InitProducerId has been answered: by then every older producer of the same
+transactional id is fenced and its open transaction has been ended. Only what is read after that can be believed.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Protocol
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
+
+from rater.engine.errors import BrokerNotReadyError, TopicsError
+from rater.engine.output import BatchBuilder
+from rater.settings import Settings
+
+__all__ = ["AiokafkaKafka", "ChangelogReader", "Kafka", "TaskProducer", "TopicPartition", "client_options"]
+
+_STEPS_OF_A_TRANSACTION = 4
+_STOP_TIMEOUT_S = 1.0
+_READ_WAIT_MS = 20
+_METADATA_AGE_MS = 60_000
+
+
+class TaskProducer(Protocol):
+    """A transactional producer of one task."""
+
+    async def begin(self) -> None: ...
+
+    def create_batch(self) -> BatchBuilder: ...
+
+    async def send_batch(self, batch: BatchBuilder, topic: str, partition: int) -> "asyncio.Future[Any]": ...
+
+    async def send_offsets(self, offsets: Mapping[TopicPartition, int], group_id: str) -> None: ...
+
+    async def commit(self) -> None: ...
+
+    async def abort(self) -> None: ...
+
+    async def close(self) -> None:
+        """Drop the producer, whatever it is doing; never raises, never takes long."""
+
+
+class ChangelogReader(Protocol):
+    """One changelog partition, read committed."""
+
+    async def bounds(self) -> tuple[int, int]:
+        """First offset, and the offset after the last one that can be read (the last stable offset)."""
+
+    def read(self, start: int, end: int) -> AsyncIterator[tuple[Sequence[Any], int]]:
+        """Records from `start` on, in lots, each with the position after it; ends when that reaches `end`."""
+
+
+class Kafka(Protocol):
+    async def open_producer(self, transactional_id: str) -> TaskProducer: ...
+
+    async def committed(self, group_id: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Committed offsets; a partition without one is left out."""
+
+    async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+        """First offset and last stable offset of each partition."""
+
+    def changelog(self, partition: TopicPartition) -> Any:
+        """Async context manager of a ChangelogReader."""
+
+
+def client_options(settings: Settings) -> dict[str, Any]:
+    """Options every client of this process shares."""
+    return {"bootstrap_servers": settings.bootstrap, "metadata_max_age_ms": _METADATA_AGE_MS}
+
+
+class AiokafkaKafka:
+    """Implements `Kafka`. Start it before use; one for all tasks of a worker."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._timeout_s = settings.broker_timeout_ms / 1000
+        self._admin: Any = None
+        self._offsets: Any = None
+
+    async def start(self) -> None:
+        options = client_options(self._settings)
+        self._admin = AIOKafkaAdminClient(**options, request_timeout_ms=self._settings.broker_timeout_ms)
+        self._offsets = AIOKafkaConsumer(
+            **options,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            request_timeout_ms=self._settings.broker_timeout_ms,
+        )
+        async with asyncio.timeout(self._timeout_s):
+            await self._admin.start()
+            await self._offsets.start()
+
+    async def stop(self) -> None:
+        for client in (self._admin, self._offsets):
+            if client is not None:
+                with suppress(KafkaError, OSError, TimeoutError):
+                    async with asyncio.timeout(_STOP_TIMEOUT_S):
+                        await (client.close() if client is self._admin else client.stop())
+
+    async def partition_counts(self, topics: Collection[str]) -> dict[str, int]:
+        """Number of partitions of each topic. Raises TopicsError for one that is missing."""
+        async with asyncio.timeout(self._timeout_s):
+            described = await self._admin.describe_topics(list(topics))
+        counts: dict[str, int] = {}
+        for topic in described:
+            if topic["error_code"]:
+                error = for_code(topic["error_code"])
+                raise TopicsError(f"topic {topic['topic']} can't be used: {error.__name__} ({error.description})")
+            counts[topic["topic"]] = len(topic["partitions"])
+        return counts
+
+    async def open_producer(self, transactional_id: str) -> "AiokafkaTaskProducer":
+        settings = self._settings
+        producer = AIOKafkaProducer(
+            **client_options(settings),
+            transactional_id=transactional_id,
+            transaction_timeout_ms=settings.broker_timeout_ms * _STEPS_OF_A_TRANSACTION,
+            request_timeout_ms=settings.broker_timeout_ms,
+            max_batch_size=settings.output_batch_bytes_max,
+            compression_type="lz4",
+        )
+        opened = AiokafkaTaskProducer(producer, self._timeout_s)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await producer.start()
+        except BaseException:
+            await opened.close()
+            raise
+        return opened
+
+    async def committed(self, group_id: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        async with asyncio.timeout(self._timeout_s):
+            found = await self._admin.list_consumer_group_offsets(group_id, partitions=list(partitions))
+        # A coordinator that is not ready answers with an error for the whole group, which aiokafka doesn't look at.
+        missing = [partition for partition in partitions if partition not in found]
+        if missing:
+            raise BrokerNotReadyError(f"no answer about the committed offsets of {missing} in group {group_id}")
+        return {partition: held.offset for partition, held in found.items() if held.offset >= 0}
+
+    async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+        async with asyncio.timeout(self._timeout_s):
+            first = await self._offsets.beginning_offsets(list(partitions))
+            last = await self._offsets.end_offsets(list(partitions))
+        return {partition: (first[partition], last[partition]) for partition in partitions}
+
+    @asynccontextmanager
+    async def changelog(self, partition: TopicPartition) -> AsyncIterator["AiokafkaChangelogReader"]:
+        consumer = AIOKafkaConsumer(
+            **client_options(self._settings),
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=self._settings.fetch_bytes_max,
+            fetch_max_wait_ms=_READ_WAIT_MS,
+            request_timeout_ms=self._settings.broker_timeout_ms,
+        )
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await consumer.start()
+            yield AiokafkaChangelogReader(consumer, partition, self._timeout_s)
+        finally:
+            with suppress(KafkaError, OSError, TimeoutError):
+                async with asyncio.timeout(_STOP_TIMEOUT_S):
+                    await consumer.stop()
+
+
+class AiokafkaChangelogReader:
+    """Implements `ChangelogReader`."""
+
+    def __init__(self, consumer: Any, partition: TopicPartition, timeout_s: float) -> None:
+        self._consumer = consumer
+        self._partition = partition
+        self._timeout_s = timeout_s
+
+    async def bounds(self) -> tuple[int, int]:
+        async with asyncio.timeout(self._timeout_s):
+            first = await self._consumer.beginning_offsets([self._partition])
+            last = await self._consumer.end_offsets([self._partition])
+        return first[self._partition], last[self._partition]
+
+    async def read(self, start: int, end: int) -> AsyncIterator[tuple[Sequence[Any], int]]:
+        """Judged by the consumer's position: the last record may be far below `end`, under transaction markers,
+        aborted batches and what compaction has taken out."""
+        self._consumer.assign([self._partition])
+        self._consumer.seek(self._partition, start)
+        position = start
+        deadline_s = _loop_time_s() + self._timeout_s
+        while position < end:
+            found = await self._consumer.getmany(self._partition, timeout_ms=_READ_WAIT_MS)
+            reached = await self._consumer.position(self._partition)
+            if reached > position:
+                position = reached
+                deadline_s = _loop_time_s() + self._timeout_s
+                yield found.get(self._partition, ()), position
+            elif _loop_time_s() > deadline_s:
+                raise TimeoutError(f"{self._partition} can't be read beyond {position}, its end is {end}")
+
+
+class AiokafkaTaskProducer:
+    """Implements `TaskProducer`."""
+
+    def __init__(self, producer: Any, timeout_s: float) -> None:
+        self._producer = producer
+        self._timeout_s = timeout_s
+        self.create_batch = producer.create_batch
+
+    async def begin(self) -> None:
+        async with asyncio.timeout(self._timeout_s):
+            await self._producer.begin_transaction()
+
+    async def send_batch(self, batch: BatchBuilder, topic: str, partition: int) -> "asyncio.Future[Any]":
+        known = self._producer.client.cluster.partitions_for_topic(topic)
+        if known is None:
+            try:
+                known = await self._producer.partitions_for(topic)
+            except UnknownTopicOrPartitionError as error:
+                raise TopicsError(f"topic {topic} does not exist") from error
+        if partition not in known:
+            raise TopicsError(f"topic {topic} has {len(known)} partitions, none of them is {partition}")
+        future: asyncio.Future[Any] = await self._producer.send_batch(batch, topic, partition=partition)
+        return future
+
+    async def send_offsets(self, offsets: Mapping[TopicPartition, int], group_id: str) -> None:
+        async with asyncio.timeout(self._timeout_s):
+            await self._producer.send_offsets_to_transaction(dict(offsets), group_id)
+
+    async def commit(self) -> None:
+        async with asyncio.timeout(self._timeout_s):
+            await self._producer.commit_transaction()
+
+    async def abort(self) -> None:
+        async with asyncio.timeout(self._timeout_s):
+            await self._producer.abort_transaction()
+
+    async def close(self) -> None:
+        try:
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
+                await self._producer.stop()
+        except Exception:  # noqa: BLE001 - it is given up: InitProducerId of the next one fences what is left of it
+            # `stop` waits for unsent batches; with the broker away its sender would go on for ever.
+            sender = self._producer._sender.sender_task
+            if sender is not None:
+                sender.cancel()
+            with suppress(Exception):
+                await self._producer.client.close()
+
+
+def _loop_time_s() -> float:
+    return asyncio.get_running_loop().time()

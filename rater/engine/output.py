@@ -1,0 +1,100 @@
+"""The sink: a batch's output records, packed for the broker as they are emitted.
+
+Records are appended to Kafka record batches at once (aiokafka's `create_batch`), which is several times cheaper than sending
+them one by one. They are sent only with the batch's transaction, all to the task's own partition number.
+
+Every send has a future of its own and every one is looked at: aiokafka's `flush` returns normally when a send has failed.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+from typing import Any, Protocol
+
+from rater.engine.api import Headers
+
+__all__ = ["BatchBuilder", "Outbox", "Sender"]
+
+
+class BatchBuilder(Protocol):
+    """aiokafka's `BatchBuilder`."""
+
+    def append(
+        self, *, timestamp: int, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]
+    ) -> object | None:
+        """None when the batch is full; an empty batch takes a record of any size."""
+
+    def record_count(self) -> int: ...
+
+
+class Sender(Protocol):
+    """What the outbox needs of a producer; see `kafka.TaskProducer`."""
+
+    def create_batch(self) -> BatchBuilder: ...
+
+    async def send_batch(self, batch: BatchBuilder, topic: str, partition: int) -> "asyncio.Future[Any]":
+        """Queue the batch; the future holds the metadata of its first record, or why it failed."""
+
+
+class Outbox:
+    """Implements `api.Sink` for one task; `send` empties it into the open transaction."""
+
+    def __init__(self, sender: Sender, partition: int) -> None:
+        self._sender = sender
+        self._partition = partition
+        self._full: dict[str, list[BatchBuilder]] = {}
+        self._open: dict[str, BatchBuilder] = {}
+        self.records = 0
+
+    def emit(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        timestamp_ms: int,
+        headers: Headers = (),
+    ) -> None:
+        batch = self._open.get(topic)
+        if batch is None:
+            batch = self._open[topic] = self._sender.create_batch()
+        header_list = list(headers) if headers else []
+        if batch.append(timestamp=timestamp_ms, key=key, value=value, headers=header_list) is None:
+            self._full.setdefault(topic, []).append(batch)
+            batch = self._open[topic] = self._sender.create_batch()
+            appended = batch.append(timestamp=timestamp_ms, key=key, value=value, headers=header_list)
+            assert appended is not None, "an empty record batch takes any record"
+        self.records += 1
+
+    async def send(self, last_topic: str, last_records: Iterable[tuple[bytes, bytes | None]]) -> int | None:
+        """Send everything, and `last_records` to `last_topic`; return when the broker has acknowledged all of it.
+
+        Returns the offset after the last of `last_records`, None when the broker didn't say. Raises the first error
+        of any send, after all have come to an end.
+        """
+        timestamp_ms = time.time_ns() // 1_000_000
+        for key, value in last_records:
+            self.emit(last_topic, key, value, timestamp_ms)
+        queues = [
+            [(topic, batch) for batch in [*self._full.get(topic, []), last_batch]]
+            for topic, last_batch in self._open.items()
+        ]
+        last = self._open[last_topic]
+        self._full, self._open, self.records = {}, {}, 0
+        sends: dict[BatchBuilder, asyncio.Future[Any]] = {}
+        # Topics by turns: the broker takes one record batch a partition at a time.
+        for turn in zip_longest(*queues):
+            for topic, batch in filter(None, turn):
+                sends[batch] = await self._sender.send_batch(batch, topic, self._partition)
+                sends[batch].add_done_callback(_observe)
+        await asyncio.wait(sends.values())
+        for send in sends.values():
+            send.result()
+        first_offset = getattr(sends[last].result(), "offset", None)
+        return None if first_offset is None or first_offset < 0 else first_offset + last.record_count()
+
+
+def _observe(send: "asyncio.Future[Any]") -> None:
+    """Keep asyncio from reporting the error of a send that nobody waits for any more."""
+    if not send.cancelled():
+        send.exception()

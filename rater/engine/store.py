@@ -1,0 +1,199 @@
+"""Local stores: one partition's committed rows, as bytes, with the changelog position they stand at.
+
+A store is a cache of the changelog. It takes rows only after their transaction has committed, and takes them together
+with the position in one atomic write, so whatever a crash leaves behind is a committed state. A store that belongs to
+another task, or can't be opened, is thrown away and rebuilt.
+
+Rows here are encoded rows (see `state`); a value of None deletes.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
+
+from rater.engine.errors import StoreBusyError
+
+__all__ = ["LocalStore", "MemoryStore", "RocksStore", "StoreIdentity", "open_store"]
+
+FORMAT = 1
+_IDENTITY = b"\x00identity"
+_POSITION = b"\x00position"
+_WRITE_BUFFER_BYTES = 16 * 1024 * 1024
+_OPEN_FILES_MAX = 256
+_LOG_FILES_MAX = 2
+
+
+class StoreIdentity(msgspec.Struct, frozen=True):
+    """Whose rows these are. A store of any other identity is foreign."""
+
+    app_id: str
+    group: str
+    changelog: str
+    partition: int
+    format: int = FORMAT
+
+
+class _Position(msgspec.Struct, frozen=True):
+    offset: int
+    written_ms: int
+
+
+class LocalStore(Protocol):
+    @property
+    def position(self) -> int:
+        """Next changelog offset to apply; 0 when the store is new."""
+
+    @property
+    def age_ms(self) -> int:
+        """Milliseconds since the last write; 0 when the store is new."""
+
+    def get(self, key: bytes) -> bytes | None: ...
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Rows whose key starts with `prefix`, in key order."""
+
+    def write(self, rows: Mapping[bytes, bytes | None], position: int) -> None:
+        """Apply `rows` and move to `position`: both or neither."""
+
+    def clear(self) -> None:
+        """Back to an empty store at position 0."""
+
+    def close(self) -> None: ...
+
+
+class MemoryStore:
+    """Rows in a dict: for tests and for state that may be restored in full at every start."""
+
+    def __init__(self) -> None:
+        self._rows: dict[bytes, bytes] = {}
+        self._position = 0
+        self.get = self._rows.get
+
+    @property
+    def position(self) -> int:
+        return self._position
+
+    @property
+    def age_ms(self) -> int:
+        return 0
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for key in sorted(key for key in self._rows if key.startswith(prefix)):
+            yield key, self._rows[key]
+
+    def write(self, rows: Mapping[bytes, bytes | None], position: int) -> None:
+        for key, value in rows.items():
+            if value is None:
+                self._rows.pop(key, None)
+            else:
+                self._rows[key] = value
+        self._position = position
+
+    def clear(self) -> None:
+        self._rows.clear()
+        self._position = 0
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class RocksStore:
+    """Rows in RocksDB under `folder`. One process at a time: RocksDB holds a lock on the folder."""
+
+    def __init__(self, folder: Path, identity: StoreIdentity, cache_bytes: int) -> None:
+        self._folder = folder
+        self._identity = msgspec.json.encode(identity)
+        self._options = _options(cache_bytes)
+        self._open()
+
+    def _open(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._db = Rdict(str(self._folder), self._options)
+        # Look-ups are mostly of keys that are not there; one by one the bloom filter answers in 0.2 µs, in a list
+        # it takes 0.5 µs.
+        self.get = self._db.get
+        held = self._db.get(_IDENTITY)
+        if held is None:
+            self._db.put(_IDENTITY, self._identity)
+        elif held != self._identity:
+            self._db.close()
+            raise ValueError(f"{self._folder} is the store of {held!r}, not of {self._identity!r}")
+        position = self._db.get(_POSITION)
+        self._position = None if position is None else msgspec.json.decode(position, type=_Position)
+
+    @property
+    def position(self) -> int:
+        return 0 if self._position is None else self._position.offset
+
+    @property
+    def age_ms(self) -> int:
+        return 0 if self._position is None else max(0, _now_ms() - self._position.written_ms)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for key, value in self._db.items(from_key=prefix):
+            assert isinstance(key, bytes)
+            if not key.startswith(prefix):
+                return
+            yield key, value
+
+    def write(self, rows: Mapping[bytes, bytes | None], position: int) -> None:
+        moved = _Position(position, _now_ms())
+        batch = WriteBatch(raw_mode=True)
+        put = batch.put
+        for key, value in rows.items():
+            if value is None:
+                batch.delete(key)
+            else:
+                put(key, value)
+        put(_POSITION, msgspec.json.encode(moved))
+        self._db.write(batch)
+        self._position = moved
+
+    def clear(self) -> None:
+        self.close()
+        shutil.rmtree(self._folder)
+        self._open()
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def open_store(folder: Path, identity: StoreIdentity, cache_bytes: int) -> RocksStore:
+    """The store in `folder`; a foreign or broken one is replaced by an empty one.
+
+    Raises StoreBusyError when another process holds it: that one is alive, and its files are not ours to delete.
+    """
+    try:
+        return RocksStore(folder, identity, cache_bytes)
+    except Exception as error:  # rocksdict raises nothing narrower
+        if "lock" in str(error).lower():
+            raise StoreBusyError(f"the store {folder} is held by another process") from error
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder)
+    return RocksStore(folder, identity, cache_bytes)
+
+
+def _options(cache_bytes: int) -> Options:
+    table = BlockBasedOptions()
+    table.set_bloom_filter(10, block_based=False)
+    table.set_block_cache(Cache(cache_bytes))
+    table.set_cache_index_and_filter_blocks(True)
+    table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+    options = Options(raw_mode=True)
+    options.create_if_missing(create_if_missing=True)
+    options.set_block_based_table_factory(table)
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+    options.set_max_open_files(_OPEN_FILES_MAX)
+    options.set_keep_log_file_num(_LOG_FILES_MAX)
+    return options
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

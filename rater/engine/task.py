@@ -1,0 +1,185 @@
+"""A task's life: open, batch by batch, closed and opened anew after a retryable error, until it is stopped.
+
+Each task runs in an asyncio task of its own and takes its next batch only when the last one is committed. So the tasks of one
+worker overlap: while one awaits the broker, another computes; and no task ever has two batches under way.
+
+Errors end in one of two ways (see `errors`): the task is closed and opened again, with a growing wait in between, or the
+worker is told to end.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from aiokafka.errors import ProducerFenced
+from mode.utils.logging import get_logger
+
+from rater.engine.buffer import Batch, InputBuffer
+from rater.engine.checkpoint import Checkpoint, TaskId
+from rater.engine.errors import FatalError, FencedError, is_retryable
+from rater.engine.stats import TaskStats
+
+__all__ = ["Input", "Task"]
+
+log = get_logger(__name__)
+
+_IDLE_S = 0.5
+_FIRST_RETRY_WAIT_S = 0.1
+_CATCH_UP_POSITIONS_S = 60.0
+
+
+class Input(Protocol):
+    """What a task asks of the consumer."""
+
+    async def seek(self, task: TaskId, positions: Mapping[str, int]) -> bool:
+        """Fetch from `positions` on. False if the task is not assigned any more."""
+
+    async def is_member(self) -> bool:
+        """Whether the group's coordinator, asked now, still counts this worker in."""
+
+    def has_room(self) -> None:
+        """A task can take more records than before."""
+
+
+class Task:
+    """`start`, then `stop`; `on_fatal` is told the error that ends the worker."""
+
+    def __init__(
+        self,
+        task_id: TaskId,
+        buffer: InputBuffer,
+        source: Input,
+        new_checkpoint: Callable[[], Checkpoint],
+        stats: TaskStats,
+        on_fatal: Callable[[BaseException], None],
+        retry_wait_s_max: float,
+        opening: asyncio.Semaphore,
+    ) -> None:
+        self.id = task_id
+        self.buffer = buffer
+        self.stats = stats
+        self.epoch = 0
+        self.moved_at_s = time.monotonic()
+        self._source = source
+        self._new_checkpoint = new_checkpoint
+        self._on_fatal = on_fatal
+        self._retry_wait_s_max = retry_wait_s_max
+        self._opening = opening
+        self._stopping = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.stats.open
+
+    def start(self) -> None:
+        self._running = asyncio.create_task(self._run(), name=f"task {self.id}")
+
+    async def stop(self, timeout_s: float) -> bool:
+        """Finish and commit the batch under way, then close. After `timeout_s` give it up instead, and say False."""
+        assert self._running is not None
+        self._stopping.set()
+        self.buffer.wake()
+        done, _ = await asyncio.wait([self._running], timeout=timeout_s)
+        if done:
+            return True
+        self._running.cancel()
+        await asyncio.wait([self._running])
+        return False
+
+    async def _run(self) -> None:
+        retry_wait_s = _FIRST_RETRY_WAIT_S
+        while not self._stopping.is_set():
+            batches_before = self.stats.batches
+            checkpoint = self._new_checkpoint()
+            try:
+                await self._serve(checkpoint)
+            except Exception as error:  # noqa: BLE001 - known to be harmless, or it ends the worker
+                if self.stats.batches > batches_before:
+                    retry_wait_s = _FIRST_RETRY_WAIT_S
+                if not is_retryable(error):
+                    self._on_fatal(self._explain(error))
+                    return
+                if not self._stopping.is_set():
+                    log.warning("%s: opening again in %.1f s after %r", self.id, retry_wait_s, error)
+            finally:
+                self.stats.open = False
+                self.epoch += 1
+                await checkpoint.close()
+            retry_wait_s = await self._wait_to_reopen(retry_wait_s)
+            self.stats.reopens += 1
+
+    async def _serve(self, checkpoint: Checkpoint) -> None:
+        if not await self._open(checkpoint):
+            await self._stopping.wait()  # not ours any more: opening it again would fence its new owner
+            return
+        idle_since_s = time.monotonic()
+        while not self._stopping.is_set():
+            batch = self.buffer.take()
+            if batch is None and time.monotonic() - idle_since_s > _CATCH_UP_POSITIONS_S:
+                idle_since_s = time.monotonic()
+                batch = self._positions_only(checkpoint)
+            if batch is None:
+                await self.buffer.wait(_IDLE_S)
+                continue
+            self._source.has_room()
+            await checkpoint.run(batch.records, batch.positions)
+            self.moved_at_s = idle_since_s = time.monotonic()
+
+    async def _open(self, checkpoint: Checkpoint) -> bool:
+        """False if the task was stopped meanwhile, or isn't assigned any more."""
+        opening = asyncio.create_task(self._open_in_turn(checkpoint))
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return opening.done() and opening.result()
+        finally:
+            for waiter in (opening, stopping):
+                waiter.cancel()
+            await asyncio.wait({opening, stopping})
+
+    async def _open_in_turn(self, checkpoint: Checkpoint) -> bool:
+        async with self._opening:
+            positions = await checkpoint.open()
+        self.buffer.reset(positions)
+        if not await self._source.seek(self.id, positions):
+            return False
+        log.info("%s: open, reading on from %s", self.id, positions)
+        self.moved_at_s = time.monotonic()
+        self.stats.open = True
+        self._source.has_room()
+        return True
+
+    def _positions_only(self, checkpoint: Checkpoint) -> Batch | None:
+        """An empty batch, when the input has moved over what holds no records, so that nobody takes that for lag or,
+        once retention has passed it, for records that were lost."""
+        positions = self.buffer.positions()
+        return Batch((), positions) if positions != checkpoint.positions else None
+
+    async def _wait_to_reopen(self, retry_wait_s: float) -> float:
+        """Wait, and then for the group to confirm us: to open is to fence, which only the partition's owner may do."""
+        while not self._stopping.is_set():
+            await self._pause(retry_wait_s)
+            retry_wait_s = min(2 * retry_wait_s, self._retry_wait_s_max)
+            if self._stopping.is_set() or await self._source.is_member():
+                break
+        return retry_wait_s
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    def _explain(self, error: Exception) -> FatalError:
+        if isinstance(error, FatalError):
+            return error
+        if isinstance(error, ProducerFenced) or isinstance(error.__cause__, ProducerFenced):
+            fenced = FencedError(f"{self.id}: another worker has taken over {self.id.transactional_id}")
+            fenced.__cause__ = error
+            return fenced
+        unknown = FatalError(f"{self.id}: {error!r}")
+        unknown.__cause__ = error
+        return unknown

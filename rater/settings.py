@@ -1,0 +1,119 @@
+"""Settings of a process: from the environment (`RATER_…`), else from a TOML file, else the defaults below.
+
+`RATER_SETTINGS_FILE` names the TOML file; its keys are the field names. Every name carries its unit, every number its
+bounds; an unknown key in the file or a value out of bounds stops the process before it touches anything.
+"""
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+__all__ = ["Settings"]
+
+_NAME = r"^[A-Za-z0-9._-]+$"
+_MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="RATER_", extra="forbid", frozen=True)
+
+    bootstrap: str = Field(default="127.0.0.1:9092", description="Kafka brokers, host:port, comma separated.")
+    topic_prefix: str = Field(
+        default="", pattern=r"^[A-Za-z0-9._-]{0,100}$", description="Put before every topic's name."
+    )
+    app_id: str = Field(
+        default="rater",
+        pattern=_NAME,
+        max_length=100,
+        description="Consumer group, and first part of every transactional id. Changing it is starting anew.",
+    )
+    instance_id: str | None = Field(
+        default=None,
+        pattern=_NAME,
+        max_length=100,
+        description="Static group membership: a worker that comes back under its id gets its partitions at once.",
+    )
+    data_dir: Path = Field(default=Path("rater-data"), description="Local stores: a cache, never the only copy.")
+    partitions: int = Field(
+        default=4, ge=1, le=1000, description="Partitions of the account topics, for creating them."
+    )
+    replication_factor: int = Field(default=1, ge=1, le=5, description="Copies of the topics, for creating them.")
+
+    batch_records_max: int = Field(default=8000, ge=1, le=100_000)
+    batch_bytes_max: int = Field(default=16 * _MIB, ge=64 * 1024, le=256 * _MIB)
+    fetch_bytes_max: int = Field(
+        default=4 * _MIB, ge=64 * 1024, le=64 * _MIB, description="Fetched of one partition in one request."
+    )
+    fetch_wait_ms_max: int = Field(
+        default=100,
+        ge=1,
+        le=5000,
+        description="How long the broker holds a fetch that finds nothing. Short: others on the node wait meanwhile.",
+    )
+    output_batch_bytes_max: int = Field(
+        default=900_000,
+        ge=16_384,
+        le=8 * _MIB,
+        description="Before compression, of one record batch; below max.message.bytes of every output topic.",
+    )
+    merge_wait_ms_max: int = Field(
+        default=1000,
+        ge=0,
+        le=60_000,
+        description="How long a topic that has not been read to its end may hold back the others of its task.",
+    )
+
+    session_timeout_ms: int = Field(default=10_000, ge=1000, le=300_000)
+    heartbeat_interval_ms: int = Field(default=2000, ge=100, le=60_000)
+    rebalance_timeout_ms: int = Field(default=30_000, ge=1000, le=300_000)
+    broker_timeout_ms: int = Field(
+        default=15_000, ge=500, le=120_000, description="For each step of a transaction, then it is aborted."
+    )
+    retry_wait_ms_max: int = Field(default=5000, ge=10, le=60_000)
+    stall_ms_max: int = Field(
+        default=60_000,
+        ge=1000,
+        le=3_600_000,
+        description="A partition that lags and has not moved for so long makes the worker not alive.",
+    )
+    accept_lost_input: bool = Field(
+        default=False,
+        description="Go on when retention has taken input that was never processed, instead of refusing to start.",
+    )
+    stall_is_fatal: bool = Field(default=False, description="Then end the worker instead of only reporting it.")
+    shutdown_ms_max: int = Field(default=4500, ge=500, le=60_000)
+
+    store_cache_bytes: int = Field(default=32 * _MIB, ge=_MIB, le=8192 * _MIB, description="Of one partition.")
+    store_age_ms_max: int = Field(
+        default=12 * 3_600_000,
+        ge=60_000,
+        le=24 * 3_600_000,
+        description=(
+            "A local store left behind for longer is rebuilt: the changelog may have dropped deletions it never saw. "
+            "Keep it below the changelog's delete.retention.ms."
+        ),
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del dotenv_settings, file_secret_settings
+        file = os.environ.get("RATER_SETTINGS_FILE")
+        if file is None:
+            return init_settings, env_settings
+        if not Path(file).is_file():
+            raise FileNotFoundError(f"RATER_SETTINGS_FILE names {file!r}, which is no file")
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, Path(file))
