@@ -67,11 +67,17 @@ class EngineApp(faust.App):
     async def _on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         del generation_id
         await self.engine.assign({TopicPartition(tp.topic, tp.partition) for tp in assigned})
-        self.on_rebalance_end()
+
+    def on_rebalance_return(self) -> None:
+        super().on_rebalance_return()
+        self.on_rebalance_end()  # Faust ends a rebalance when its tables have recovered
 
     async def _on_partitions_revoked(self, revoked: set[TP]) -> None:
         del revoked  # always all of them
         await self.engine.revoke()
+
+    def _create_directories(self) -> None:
+        """Faust keeps no files here."""
 
     async def _stop_consumer(self) -> None:
         """The engine closes its tasks when it is stopped, which is before the consumer is."""
