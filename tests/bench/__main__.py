@@ -1,4 +1,4 @@
-"""`make bench`: four ways through the same calls, in one run on one machine. Ratios count; the absolute figures are this machine's.
+"""`make bench`: four ways through the same calls, in one run on one machine. Ratios count; the figures are this machine's.
 
 - core alone: `rater simulate`'s core, no Kafka
 - aiokafka decode: a bare consumer that reads and decodes, and rates nothing

@@ -5,7 +5,6 @@
 
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -93,8 +92,8 @@ async def rate(stream: Any) -> None:
         done += 1
         if done == count:
             wall_s, cpu_s = time.perf_counter() - start_s, time.process_time() - start_cpu_s
-            sys.stdout.write(json.dumps({"count": count, "wall_s": wall_s, "cpu_s": cpu_s}) + "\n")
-            sys.stdout.flush()
+            result = json.dumps({"count": count, "wall_s": wall_s, "cpu_s": cpu_s}) + "\n"
+            os.write(1, result.encode())  # Faust has standard output go to its log
             os._exit(0)
 
 

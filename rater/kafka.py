@@ -1,0 +1,72 @@
+"""Small ways in and out of Kafka for tools: publish rows, read what is committed. The worker has its own, in `engine`."""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from rater.simulation import LogRecord
+
+
+@contextlib.asynccontextmanager
+async def producer(bootstrap: str) -> AsyncIterator[AIOKafkaProducer]:
+    """An idempotent producer with Kafka's default partitioner."""
+    made = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, linger_ms=5, max_request_size=12_000_000)
+    await made.start()
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+async def publish_rows(bootstrap: str, topic: str, rows: Iterable[tuple[str, dict[str, Any]]]) -> list[LogRecord]:
+    """Publish keyed messages, each acknowledged; gives what was published."""
+    sent = []
+    async with producer(bootstrap) as out:
+        acknowledgements = []
+        for key, message in rows:
+            record = LogRecord(topic, time.time_ns() // 1_000_000, key.encode(), msgspec.json.encode(message))
+            acknowledgements.append(await out.send(topic, record.value, key=record.key, timestamp_ms=record.timestamp))
+            sent.append(record)
+        await out.flush()
+        for acknowledgement in acknowledgements:
+            await acknowledgement
+    return sent
+
+
+@contextlib.asynccontextmanager
+async def reader(bootstrap: str, topics: Sequence[str]) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer of all partitions of the topics, from their beginnings, of committed records only."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap, isolation_level="read_committed", enable_auto_commit=False, auto_offset_reset="earliest"
+    )
+    await consumer.start()
+    try:
+        partitions = []
+        for topic in topics:
+            numbers = await consumer._client._wait_on_metadata(topic)  # `partitions_for_topic` knows only what it was asked for
+            partitions += [TopicPartition(topic, number) for number in sorted(numbers)]
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def read_all(bootstrap: str, topics: Sequence[str]) -> list[LogRecord]:
+    """Everything committed in the topics now, each partition in its order."""
+    async with reader(bootstrap, topics) as consumer:
+        ends = await consumer.end_offsets(list(consumer.assignment()))
+        found = []
+        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+            for records in (await consumer.getmany(timeout_ms=200)).values():
+                found += [as_log_record(record) for record in records]
+        return found
+
+
+def as_log_record(record: Any) -> LogRecord:
+    """aiokafka's record as one of a log."""
+    return LogRecord(record.topic, record.timestamp, record.key, record.value, record.headers, record.offset, record.partition)
