@@ -7,8 +7,11 @@ from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from rater.simulation import LogRecord
+from rater.topics import Topics
 
 
 @contextlib.asynccontextmanager
@@ -65,6 +68,25 @@ async def read_all(bootstrap: str, topics: Sequence[str]) -> list[LogRecord]:
             for records in (await consumer.getmany(timeout_ms=200)).values():
                 found += [as_log_record(record) for record in records]
         return found
+
+
+async def lag(bootstrap: str, topics: Topics, app_id: str) -> int:
+    """Input records that are not committed yet."""
+    inputs = [TopicPartition(t, p) for t in (topics.cdr, topics.command) for p in range(topics.account_partitions)]
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await consumer.start()
+    await admin.start()
+    try:
+        ends = await consumer.end_offsets(inputs)
+        try:
+            held = await admin.list_consumer_group_offsets(app_id, partitions=inputs)
+        except GroupCoordinatorNotAvailableError:  # no group has ever been here
+            held = {}
+        return sum(end - max(0, held[tp].offset if tp in held else 0) for tp, end in ends.items())
+    finally:
+        await admin.close()
+        await consumer.stop()
 
 
 def as_log_record(record: Any) -> LogRecord:

@@ -38,6 +38,7 @@ class Follower:
         self._on_record = on_record
         self._partitions: list[TopicPartition] = []
         self._consumer: Any = None
+        self._ends_consumer: Any = None  # its own connection: on the other a question waits behind the fetch in flight
         self._reading: asyncio.Task[None] | None = None
         self._moved = asyncio.Condition()
         self._reached: dict[TopicPartition, int] = {}
@@ -72,7 +73,7 @@ class Follower:
 
     async def _ends(self) -> dict[TopicPartition, int]:
         async with asyncio.timeout(self._settings.broker_timeout_ms / 1000):
-            ends: dict[TopicPartition, int] = await self._consumer.end_offsets(self._partitions)
+            ends: dict[TopicPartition, int] = await self._ends_consumer.end_offsets(self._partitions)
         return ends
 
     def _is_past(self, ends: dict[TopicPartition, int]) -> bool:
@@ -121,7 +122,14 @@ class Follower:
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             request_timeout_ms=timeout_ms,
         )
+        self._ends_consumer = AIOKafkaConsumer(
+            **client_options(self._settings),
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            request_timeout_ms=timeout_ms,
+        )
         async with asyncio.timeout(timeout_ms / 1000):
+            await self._ends_consumer.start()
             await self._consumer.start()
             for topic in self._topics:
                 numbers = await self._consumer._client._wait_on_metadata(topic)
@@ -135,8 +143,9 @@ class Follower:
         self._reached = dict(first)
 
     async def _disconnect(self) -> None:
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
+        consumers = [self._consumer, self._ends_consumer]
+        self._consumer = self._ends_consumer = None
+        for consumer in filter(None, consumers):
             try:
                 async with asyncio.timeout(_STOP_TIMEOUT_S):
                     await consumer.stop()

@@ -50,8 +50,10 @@ def _commands(organization: dict[str, Any]) -> list[dict[str, Any]]:
     for group in organization.get("users", []):
         licences = {name: group[name] for name in _LICENCES if name in group}
         country = group.get("usage_country", organization.get("country"))
-        for user_id in [group["user_id"]] if "user_id" in group else [f"user-{i + 1}" for i in range(group.get("count", 0))]:
-            commands.append({"type": "user.put", "user_id": user_id, "usage_country": country, "licences": licences})
+        named = [group["user_id"]] if "user_id" in group else [f"user-{i + 1}" for i in range(group.get("count", 0))]
+        commands += [
+            {"type": "user.put", "user_id": user_id, "usage_country": country, "licences": licences} for user_id in named
+        ]
     commands += [{"type": "number.put", **number} for number in organization.get("numbers", [])]
     funds = organization.get("funds", "0")
     if funds not in ("0", "0.00"):

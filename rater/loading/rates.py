@@ -1,7 +1,7 @@
 """Rate decks as CSV: the public deck's columns, or the contract's own field names.
 
-The public deck (Destination Name, Destination Type, Country, Prefix, Price / min) says nothing of service, currency, validity and
-increments: `DeckDefaults` does, for it and for the contract's columns that a file leaves out.
+The public deck (Destination Name, Destination Type, Country, Prefix, Price / min) says nothing of service, currency,
+validity and increments: `DeckDefaults` does, for it and for the contract's columns that a file leaves out.
 """
 
 import csv

@@ -22,10 +22,11 @@ from rich.table import Table
 
 from rater.domain.messages import read_cdr
 from rater.embedded import EmbeddedKafka
+from rater.kafka import lag
 from rater.simulation import Simulation
 from rater.topics import Topics, apply, load_topics
 from tests.bench import traffic
-from tests.system.harness import Worker, lag, publish, until_done
+from tests.system.harness import Worker, publish, until_done
 
 ORGANIZATIONS = 200
 WORKER_CDRS = 400_000

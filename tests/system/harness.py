@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from rater.agents.rating import partition_of
+from rater.kafka import lag
 from rater.simulation import LogRecord
 from rater.topics import Topics
 
@@ -88,25 +87,6 @@ async def publish(bootstrap: str, topics: Topics, records: Iterable[LogRecord]) 
     for send in sends:
         await send
     await producer.stop()
-
-
-async def lag(bootstrap: str, topics: Topics, app_id: str) -> int:
-    """Input records that are not committed yet."""
-    inputs = [TopicPartition(t, p) for t in (topics.cdr, topics.command) for p in range(topics.account_partitions)]
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await consumer.start()
-    await admin.start()
-    try:
-        ends = await consumer.end_offsets(inputs)
-        try:
-            held = await admin.list_consumer_group_offsets(app_id, partitions=inputs)
-        except GroupCoordinatorNotAvailableError:  # no group has ever been here
-            held = {}
-        return sum(end - max(0, held[tp].offset if tp in held else 0) for tp, end in ends.items())
-    finally:
-        await admin.close()
-        await consumer.stop()
 
 
 async def until_done(bootstrap: str, topics: Topics, worker: Worker) -> None:

@@ -1,0 +1,148 @@
+"""What the books say, and whether they agree with each other. Pure: records in, findings out.
+
+Checked, organization by organization
+- every ledger transaction's postings sum to zero, and none stands twice;
+- the sum of the wallet's postings is each `balance_after` on the way and the state's balance at the end, lot by lot too;
+- every rated call: charge = collected + overdraft if the wallet pays, lots sum to collected, and the ledger has just that;
+- no call is rated twice, none is charged that was not rated;
+- events are numbered 1, 2, 3 … without a gap, up to the state's seq.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from rater.domain.money import parse_micros
+from rater.simulation import LogRecord
+from rater.topics import Topics
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that doesn't agree."""
+
+    org_id: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.org_id}: {self.message}"
+
+
+@dataclass(slots=True)
+class Account:
+    """One organization's records, in order."""
+
+    rated: list[Message] = field(default_factory=list)
+    ledger: list[Message] = field(default_factory=list)
+    events: list[Message] = field(default_factory=list)
+    state: Message | None = None
+
+
+@dataclass(slots=True)
+class Books:
+    """All organizations' records."""
+
+    accounts: dict[str, Account] = field(default_factory=lambda: defaultdict(Account))
+
+    @classmethod
+    def of(cls, topics: Topics, records: Iterable[LogRecord]) -> "Books":
+        """Sort the rater's output records; others are passed over."""
+        books = cls()
+        for record in records:
+            if record.value is None or record.topic not in (topics.rated, topics.ledger, topics.event, topics.state):
+                continue
+            message = msgspec.json.decode(record.value)
+            account = books.accounts[message["org_id"]]
+            if record.topic == topics.rated:
+                account.rated.append(message)
+            elif record.topic == topics.ledger:
+                account.ledger.append(message)
+            elif record.topic == topics.event:
+                account.events.append(message)
+            else:
+                account.state = message
+        return books
+
+
+def audit(books: Books) -> list[Finding]:
+    """Everything that doesn't agree; none is the good answer."""
+    findings = []
+    for org_id, account in sorted(books.accounts.items()):
+        for check in (_ledger, _calls, _events):
+            findings += [Finding(org_id, message) for message in check(account)]
+    return findings
+
+
+def _ledger(account: Account) -> Iterable[str]:
+    balance = 0
+    lots: dict[str | None, int] = defaultdict(int)
+    seen = set()
+    for transaction in account.ledger:
+        name = transaction["transaction_id"]
+        if name in seen:
+            yield f"transaction {name} stands twice"
+        seen.add(name)
+        postings = [(p["account"], parse_micros(p["amount"]), p.get("lot_id")) for p in transaction["postings"]]
+        if sum(micros for _, micros, _ in postings):
+            yield f"transaction {name}: the postings don't sum to zero"
+        for ledger_account, micros, lot_id in postings:
+            if ledger_account == "wallet":
+                balance += micros
+                lots[lot_id] += micros
+        if balance != parse_micros(transaction["balance_after"]):
+            yield f"transaction {name}: balance_after is {transaction['balance_after']}, postings make {balance / 1_000_000}"
+    state = account.state
+    if state is None:
+        if account.ledger:
+            yield "there is no state record"
+        return
+    if balance != parse_micros(state["balance"]):
+        yield f"the state's balance is {state['balance']}, the ledger's {balance / 1_000_000}"
+    overdraft = -lots.pop(None, 0)
+    if overdraft != parse_micros(state["overdraft"]):
+        yield f"the state's overdraft is {state['overdraft']}, the ledger's {overdraft / 1_000_000}"
+    held = {lot["lot_id"]: parse_micros(lot["remaining"]) for lot in state["lots"]}
+    if held != {lot_id: micros for lot_id, micros in lots.items() if micros}:
+        yield "the state's lots are not the ledger's"
+
+
+def _calls(account: Account) -> Iterable[str]:
+    charges = {t["cdr_id"]: t for t in account.ledger if t["kind"] == "charge"}
+    rated = set()
+    for call in account.rated:
+        cdr_id = call["cdr_id"]
+        if (cdr_id, call["version"]) in rated:
+            yield f"call {cdr_id} is rated twice"
+        rated.add((cdr_id, call["version"]))
+        charge, collected, overdraft = (parse_micros(call[name]) for name in ("charge", "collected", "overdraft"))
+        if sum(parse_micros(lot["amount"]) for lot in call["lots"]) != collected:
+            yield f"call {cdr_id}: the lots don't sum to what was collected"
+        pays = call["funded_by"] in ("credit", "mixed")
+        if collected + overdraft != (charge if pays else 0):
+            yield f"call {cdr_id}: charge {call['charge']} is not collected {call['collected']} + overdraft {call['overdraft']}"
+        transaction = charges.pop(cdr_id, None)
+        if (transaction is not None) != (pays and charge > 0):
+            yield f"call {cdr_id}: the ledger {'has a charge too many' if transaction else 'has no charge'}"
+        elif transaction is not None:
+            posted = {p.get("lot_id"): p["amount"] for p in transaction["postings"] if p["account"] == "wallet"}
+            wanted = {lot["lot_id"]: "-" + lot["amount"] for lot in call["lots"]}
+            if overdraft:
+                wanted[None] = "-" + call["overdraft"]
+            if posted != wanted:
+                yield f"call {cdr_id}: the ledger's postings are not the call's lots"
+    for cdr_id in charges:
+        yield f"call {cdr_id} was charged and never rated"
+
+
+def _events(account: Account) -> Iterable[str]:
+    for number, event in enumerate(account.events, 1):
+        if event["seq"] != number:
+            yield f"event {number} has seq {event['seq']}: events are missing or repeated"
+            return
+    if account.state is not None and account.state["seq"] != len(account.events):
+        yield f"the state knows of {account.state['seq']} events, there are {len(account.events)}"

@@ -1,0 +1,37 @@
+"""`rater audit`: do the books agree?"""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from rater.audit import Books
+from rater.audit import audit as audit_books
+from rater.bootstrap import topics_of
+from rater.cli.options import bootstrap_option, prefix_option, settings_with
+from rater.kafka import read_all
+
+_FINDINGS_SHOWN_MAX = 100
+
+
+@click.command(short_help="Prove that ledger, rated calls, events and balances agree.")
+@bootstrap_option
+@prefix_option
+def audit(bootstrap: str | None, topic_prefix: str | None) -> None:
+    """Read ledger, rated calls, events and states, and prove that sums, counts and balances agree, or name what doesn't."""
+    settings = settings_with(bootstrap=bootstrap, topic_prefix=topic_prefix)
+    topics = topics_of(settings)
+    read = [topics.rated, topics.ledger, topics.event, topics.state]
+    books = Books.of(topics, asyncio.run(read_all(settings.bootstrap, read)))
+    findings = audit_books(books)
+    for finding in findings[:_FINDINGS_SHOWN_MAX]:
+        click.echo(str(finding), err=True)
+    accounts = books.accounts.values()
+    click.echo(
+        f"{len(accounts)} organizations, {sum(len(a.rated) for a in accounts)} rated calls, "
+        f"{sum(len(a.ledger) for a in accounts)} transactions, {sum(len(a.events) for a in accounts)} events"
+    )
+    if findings:
+        raise click.ClickException(f"{len(findings)} things don't agree")
+    click.echo("everything agrees")

@@ -1,0 +1,266 @@
+"""The demo from start to proof.
+
+A real broker and a real `rater worker` process; catalog and organizations from the sample files; calls at a steady pace. The
+payment side is played here (`_PaymentStandIn`): it answers each recharge request with a command, as a payment service would.
+At the end the books are audited against each other and against `rater simulate` over the very same records.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from aiokafka import AIOKafkaProducer
+from rich.console import Console
+
+from rater.audit import Books, Finding, audit
+from rater.audit.replay import compare, worker_order
+from rater.demo.tally import Tally, amounts, counts
+from rater.demo.traffic import Traffic
+from rater.demo.view import View
+from rater.embedded import EmbeddedKafka
+from rater.kafka import as_log_record, lag, producer, publish_rows, reader
+from rater.loading import DeckDefaults, Loaded, check_organizations, check_plans, check_rates
+from rater.resources import resource
+from rater.simulation import LogRecord
+from rater.topics import Topics, apply, load_topics
+
+APP_ID = "rater-demo"
+SEED = 2025
+TICK_S = 0.1
+ANSWER_S = 0.4
+DONE_TIMEOUT_S = 30.0
+DECLINED_CARD = "card-declined"
+
+
+class DemoError(Exception):
+    """The demo can't go on; the message says why."""
+
+
+@dataclass
+class Demo:
+    """One run. `calls_per_s` × `seconds` calls; `keep` leaves broker and worker running until Ctrl-C."""
+
+    console: Console
+    calls_per_s: int = 150
+    seconds: float = 20.0
+    keep: bool = False
+    topics: Topics = field(default_factory=load_topics)
+    before: list[LogRecord] = field(default_factory=list)
+    live: list[LogRecord] = field(default_factory=list)
+    answers: set["asyncio.Task[None]"] = field(default_factory=set)
+
+    async def run(self) -> int:
+        """Play it; gives the exit code."""
+        say = self.console.print
+        with tempfile.TemporaryDirectory(prefix="rater-demo-") as name:
+            directory = Path(name)
+            say("Starting a Kafka broker …")
+            async with EmbeddedKafka(directory / "kafka") as kafka:
+                await apply(kafka.bootstrap, self.topics)
+                say(f"Kafka is at {kafka.bootstrap}, {len(self.topics.definitions)} topics are made.")
+                await self._load(kafka.bootstrap)
+                worker = await self._start_worker(kafka.bootstrap, directory)
+                try:
+                    tally = await self._traffic(kafka.bootstrap, worker)
+                    if self.keep:
+                        self._report(tally)
+                        say(f"\nBroker and worker go on: --bootstrap {kafka.bootstrap}. Ctrl-C ends them.")
+                        await _until_interrupted(worker)
+                finally:
+                    code = await _stop(worker)
+                if code != 0:
+                    raise DemoError(f"the worker ended with {code}:\n{_tail(directory)}")
+                return 0 if self.keep else self._report(tally)
+
+    async def _load(self, bootstrap: str) -> None:
+        started_s = time.monotonic()
+        topics = self.topics
+        with resource("samples", "pstn-rates-2025-10.csv").open(newline="") as lines:
+            deck = _sound(check_rates(lines, DeckDefaults()))
+        with resource("samples", "rates-illustrative.csv").open(newline="") as lines:
+            more = _sound(check_rates(lines, DeckDefaults()))
+        plans = _sound(check_plans(resource("samples", "plans.json").read_text()))
+        self.before += await publish_rows(bootstrap, topics.rate, deck + more)
+        self.before += await publish_rows(bootstrap, topics.plan, plans)
+        took_s = time.monotonic() - started_s
+        self.console.print(
+            f"Loaded the rate deck of October 2025 ({len(deck)} prefixes), {len(more)} illustrative rates and"
+            f" {len(plans)} plans in {took_s:.1f} s.",
+            soft_wrap=True,
+        )
+
+    async def _start_worker(self, bootstrap: str, directory: Path) -> asyncio.subprocess.Process:
+        settings = {"RATER_BOOTSTRAP": bootstrap, "RATER_APP_ID": APP_ID, "RATER_DATA_DIR": str(directory / "data")}
+        with (directory / "worker.log").open("wb") as log:
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "rater", "worker"), env=os.environ | settings, stdout=log, stderr=log
+            )
+
+    async def _traffic(self, bootstrap: str, worker: asyncio.subprocess.Process) -> Tally:
+        """Organizations, then calls, watched until everything published is committed."""
+        topics = self.topics
+        organizations = resource("samples", "organizations.json").read_text()
+        commands = _sound(check_organizations(organizations))
+        tally = Tally(topics)
+        read = [topics.rated, topics.ledger, topics.event, topics.state, topics.recharge_request, topics.dead_letter]
+        async with reader(bootstrap, read) as consumer, producer(bootstrap) as out:
+            view = View(self.console, tally)
+            watching = asyncio.create_task(self._watch(consumer, out, tally, view))
+            try:
+                self.before += await publish_rows(bootstrap, topics.command, commands)
+                await self._until_committed(bootstrap, worker, watching)
+                self.console.print(f"{len(commands)} commands made {len(tally.states)} organizations. Calls begin.\n")
+                with view:
+                    await self._publish_calls(out, tally, view, msgspec.json.decode(organizations))
+                    await self._until_committed(bootstrap, worker, watching)
+                    while self.answers:
+                        await asyncio.gather(*self.answers)
+                        await self._until_committed(bootstrap, worker, watching)
+                    await self._until_read(consumer, watching)
+            finally:
+                watching.cancel()
+                await asyncio.wait([watching])
+        return tally
+
+    async def _publish_calls(
+        self, out: AIOKafkaProducer, tally: Tally, view: View, organizations: Sequence[dict[str, Any]]
+    ) -> None:
+        traffic = Traffic(organizations, SEED)
+        start_s = time.monotonic()
+        total = int(self.calls_per_s * self.seconds)
+        acknowledgements = []
+        while tally.published < total:
+            due = min(total, int((time.monotonic() - start_s) * self.calls_per_s) + 1)
+            for org_id, value in traffic.calls(due - tally.published, time.time()):
+                record = LogRecord(self.topics.cdr, time.time_ns() // 1_000_000, org_id.encode(), value)
+                acknowledgements.append(await out.send(record.topic, value, key=record.key, timestamp_ms=record.timestamp))
+                self.live.append(record)
+                tally.published += 1
+            view.update()
+            await asyncio.sleep(TICK_S)
+        await out.flush()
+        for acknowledgement in acknowledgements:
+            await acknowledgement
+
+    async def _watch(self, consumer: Any, out: AIOKafkaProducer, tally: Tally, view: View) -> None:
+        """Read what is committed, and play the payment side."""
+        while True:
+            for records in (await consumer.getmany(timeout_ms=100)).values():
+                for found in records:
+                    record = as_log_record(found)
+                    if record.topic == self.topics.recharge_request:
+                        answer = asyncio.create_task(self._pay(out, msgspec.json.decode(record.value or b"null")))
+                        self.answers.add(answer)
+                        answer.add_done_callback(self.answers.discard)
+                        continue
+                    for line in tally.take(record, time.time_ns() // 1_000_000):
+                        view.event(line)
+            view.update()
+
+    async def _pay(self, out: AIOKafkaProducer, request: dict[str, Any]) -> None:
+        """A stand-in for a payment service: takes every card but one."""
+        await asyncio.sleep(ANSWER_S)
+        recharge_id, attempt = request["recharge_id"], request["attempt"]
+        command: dict[str, Any] = {
+            "command_id": f"payment:{recharge_id}:{attempt}",
+            "org_id": request["org_id"],
+            "issued_at": request["requested_at"],
+            "recharge_id": recharge_id,
+        }
+        if request["payment_method"] == DECLINED_CARD:
+            command |= {"type": "recharge.failed", "code": "expired_card", "retryable": False, "attempt": attempt}
+        else:
+            command |= {"type": "recharge.succeeded", "amount": request["amount"], "payment_reference": f"demo-{recharge_id}"}
+        value, now_ms = msgspec.json.encode(command), time.time_ns() // 1_000_000
+        record = LogRecord(self.topics.command, now_ms, request["org_id"].encode(), value)
+        self.live.append(record)
+        await out.send_and_wait(record.topic, value, key=record.key, timestamp_ms=record.timestamp)
+
+    async def _until_committed(
+        self, bootstrap: str, worker: asyncio.subprocess.Process, watching: "asyncio.Task[None]"
+    ) -> None:
+        """Return when the worker has committed all input there is."""
+        deadline_s = time.monotonic() + DONE_TIMEOUT_S
+        while await lag(bootstrap, self.topics, APP_ID):
+            if worker.returncode is not None:
+                raise DemoError(f"the worker ended with {worker.returncode}")
+            if watching.done():
+                watching.result()
+            if time.monotonic() > deadline_s:
+                raise DemoError(f"the worker has not caught up within {DONE_TIMEOUT_S:.0f} s")
+            await asyncio.sleep(TICK_S)
+
+    async def _until_read(self, consumer: Any, watching: "asyncio.Task[None]") -> None:
+        """Return when everything committed has been seen."""
+        ends = await consumer.end_offsets(list(consumer.assignment()))
+        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+            if watching.done():
+                watching.result()
+            await asyncio.sleep(TICK_S)
+        await asyncio.sleep(TICK_S)  # for the watcher to take what its last poll brought
+
+    def _report(self, tally: Tally) -> int:
+        say = self.console.print
+        books = Books.of(self.topics, tally.records)
+        duplicates = tally.published - tally.rated - tally.dead.total()
+        say("\n[bold]Summary[/bold]")
+        say(f"  CDRs in         {tally.published}")
+        say(f"  rated           {tally.rated}: {counts(tally.funded_by)}")
+        say(f"  dead-lettered   {tally.dead.total()}: {counts(tally.dead)}")
+        say(f"  duplicates      {duplicates}")
+        say(f"  charged         {amounts(tally.charged)}")
+        say(f"  unfunded        {amounts(tally.unfunded)}")
+        say(f"  events          {counts(tally.event_types)}")
+        say(f"  latency         p50 {tally.latency_ms(50)} ms, p99 {tally.latency_ms(99)} ms, publish to committed output")
+        findings = audit(books)
+        log = worker_order(self.topics, self.before, self.live, books)
+        findings += compare(self.topics, log, books)
+        if tally.rated + tally.dead.total() > tally.published or duplicates < 0:
+            findings.append(Finding("all", "more came out than went in"))
+        say("\n[bold]Audit[/bold]")
+        for finding in findings:
+            say(f"  [red]{finding}[/red]", soft_wrap=True)
+        transactions = sum(len(account.ledger) for account in books.accounts.values())
+        say(
+            f"  {transactions} ledger transactions of {len(books.accounts)} organizations, added up and held against the"
+            f" states, the rated calls\n  and `rater simulate` over the same {len(log)} records:"
+        )
+        say("  [red]they differ[/red]" if findings else "  [green]every balance agrees, to the last micro-cent[/green]")
+        say("\n[bold]Next[/bold]")
+        say("  rater demo --keep                  leaves it running to play with")
+        say("  rater load rates FILE --dry-run    checks a rate deck of your own")
+        say("  rater simulate LOG                 rates a log of yours without Kafka; docs/contract.md says its form")
+        return 1 if findings else 0
+
+
+def _sound(loaded: Loaded) -> list[tuple[str, dict[str, Any]]]:
+    if loaded.faults:
+        raise DemoError(f"a sample file is faulty: {loaded.faults[0]}")
+    return loaded.rows
+
+
+async def _until_interrupted(worker: asyncio.subprocess.Process) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(worker.wait())]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    waits[0].cancel()
+
+
+async def _stop(worker: asyncio.subprocess.Process) -> int:
+    if worker.returncode is None:
+        worker.terminate()
+    return await worker.wait()
+
+
+def _tail(directory: Path) -> str:
+    return (directory / "worker.log").read_text(errors="replace")[-3000:]

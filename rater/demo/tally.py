@@ -1,0 +1,79 @@
+"""What the demo has seen so far: counts, money, balances, events, latency."""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from rater.domain.currencies import CURRENCY_DIGITS
+from rater.domain.money import format_micros, parse_micros
+from rater.simulation import LogRecord
+from rater.topics import Topics
+
+_EVENTS_SHOWN = 10
+#: Events of every call or command would hide the rest.
+_QUIET_EVENTS = {"user.changed", "organization.changed", "call.unfunded"}
+
+
+@dataclass(slots=True)
+class Tally:
+    """Filled by `take`, from records of the rater's topics as they are committed."""
+
+    topics: Topics
+    published: int = 0
+    rated: int = 0
+    funded_by: Counter[str] = field(default_factory=Counter)
+    dead: Counter[str] = field(default_factory=Counter)
+    charged: Counter[str] = field(default_factory=Counter)
+    unfunded: Counter[str] = field(default_factory=Counter)
+    states: dict[str, dict[str, Any]] = field(default_factory=dict)
+    events: deque[str] = field(default_factory=lambda: deque(maxlen=_EVENTS_SHOWN))
+    event_types: Counter[str] = field(default_factory=Counter)
+    latencies_ms: deque[int] = field(default_factory=lambda: deque(maxlen=2000))
+    records: list[LogRecord] = field(default_factory=list)
+
+    def take(self, record: LogRecord, now_ms: int) -> list[str]:
+        """Take a committed output record; gives lines worth printing."""
+        self.records.append(record)
+        topics = self.topics
+        if record.topic == topics.dead_letter:
+            self.dead[dict(record.headers)["rater.error.code"].decode()] += 1
+            return []
+        message = msgspec.json.decode(record.value or b"null")
+        if record.topic == topics.rated:
+            self.rated += 1
+            self.funded_by[message["funded_by"]] += 1
+            money = self.unfunded if message["funded_by"] == "unfunded" else self.charged
+            money[message["currency"]] += parse_micros(message["charge"])
+            self.latencies_ms.append(now_ms - record.timestamp)
+        elif record.topic == topics.state:
+            self.states[message["org_id"]] = message
+        elif record.topic == topics.event:
+            self.event_types[message["type"]] += 1
+            if message["type"] not in _QUIET_EVENTS:
+                line = f"{message['at'][11:19]}  {message['org_id']:<10} {message['type']:<24}{_detail(message['data'])}"
+                self.events.append(line)
+                return [line]
+        return []
+
+    def latency_ms(self, percent: int) -> int:
+        """A percentile of the last calls' time from publishing to being read, committed."""
+        ordered = sorted(self.latencies_ms)
+        return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else 0
+
+
+def amounts(money: Counter[str]) -> str:
+    """Amounts by currency, as text."""
+    return ", ".join(f"{format_micros(micros, CURRENCY_DIGITS[c])} {c}" for c, micros in sorted(money.items())) or "nothing"
+
+
+def counts(counter: Counter[str]) -> str:
+    """Counts by name, the most frequent first."""
+    return ", ".join(f"{name} {count}" for name, count in counter.most_common()) or "none"
+
+
+def _detail(data: dict[str, Any]) -> str:
+    shown: Sequence[str] = ("amount", "balance", "minutes_used", "code", "reason", "cap", "days")
+    return "  ".join(f"{name} {data[name]}" for name in shown if data.get(name) is not None)

@@ -1,0 +1,69 @@
+"""How the demo shows itself: a live screen where there is a terminal, plain lines where there is none."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from rater.demo.tally import Tally, amounts, counts
+
+_PLAIN_EVERY_S = 2.0
+_STATUS_STYLE = {"active": "green", "low": "yellow", "suspended": "red"}
+
+
+class View:
+    """Context manager around the traffic; `update` as often as you like, `event` for each line worth it."""
+
+    def __init__(self, console: Console, tally: Tally) -> None:
+        self._console = console
+        self._tally = tally
+        self._live = Live(console=console, refresh_per_second=8, transient=True) if console.is_terminal else None
+        self._start_s = time.monotonic()
+        self._shown_s = 0.0
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def event(self, line: str) -> None:
+        """Something happened on an account."""
+        if self._live is None:
+            self._console.print(f"  {line}", highlight=False, soft_wrap=True)
+
+    def update(self) -> None:
+        """Show where things stand."""
+        now_s = time.monotonic()
+        if self._live is not None:
+            self._live.update(self._screen())
+        elif now_s - self._shown_s >= _PLAIN_EVERY_S:
+            self._shown_s = now_s
+            self._console.print(self._headline(), highlight=False, soft_wrap=True)
+
+    def _headline(self) -> str:
+        tally = self._tally
+        elapsed_s = max(0.1, time.monotonic() - self._start_s)
+        return (
+            f"{tally.published} CDRs in, {tally.rated} rated ({tally.rated / elapsed_s:.0f}/s), {tally.dead.total()} dead-lettered"
+            f"; published to committed: p50 {tally.latency_ms(50)} ms, p99 {tally.latency_ms(99)} ms"
+        )
+
+    def _screen(self) -> Group:
+        tally = self._tally
+        table = Table("organization", "status", "balance", "currency", "minutes used", "recharge", expand=True)
+        for org_id, state in sorted(tally.states.items()):
+            used = ", ".join(f"{p['allowance_id']} {p['minutes_used']}/{p['minutes_total']}" for p in state["pools"])
+            status = Text(state["status"], style=_STATUS_STYLE[state["status"]])
+            table.add_row(org_id, status, state["balance"], state["currency"], used, state["auto_recharge"]["state"])
+        paid = f"funded by: {counts(tally.funded_by)}\ncharged: {amounts(tally.charged)}\ndead letters: {counts(tally.dead)}"
+        events = Panel("\n".join(tally.events) or "none yet", title="events", title_align="left")
+        return Group(Text(self._headline(), style="bold"), table, Text(paid), events)
