@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import click
+from aiokafka.errors import KafkaError
 
 from rater.bootstrap import topics_of
 from rater.cli.options import bootstrap_option, prefix_option, settings_with
@@ -65,7 +66,7 @@ def rates(
 @_dry_run
 def plans(file: Path, bootstrap: str | None, topic_prefix: str | None, dry_run: bool) -> None:
     """Plans as JSON: an array, or one a line."""
-    _publish(check_plans(file.read_text()), "plan", bootstrap, topic_prefix, dry_run)
+    _publish(check_plans(_text(file)), "plan", bootstrap, topic_prefix, dry_run)
 
 
 @load.command()
@@ -75,18 +76,30 @@ def plans(file: Path, bootstrap: str | None, topic_prefix: str | None, dry_run: 
 @_dry_run
 def organizations(file: Path, bootstrap: str | None, topic_prefix: str | None, dry_run: bool) -> None:
     """Organizations as JSON, each with its users, numbers, funds and auto-recharge."""
-    _publish(check_organizations(file.read_text()), "command", bootstrap, topic_prefix, dry_run)
+    _publish(check_organizations(_text(file)), "command", bootstrap, topic_prefix, dry_run)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise click.ClickException(f"{file}: not UTF-8 at byte {error.start}") from None
 
 
 def _publish(loaded: Loaded, what: str, bootstrap: str | None, topic_prefix: str | None, dry_run: bool) -> None:
     if loaded.faults:
         for fault in loaded.faults[:_FAULTS_SHOWN_MAX]:
             click.echo(str(fault), err=True)
-        raise click.ClickException(f"{len(loaded.faults)} faults; nothing was published")
+        if len(loaded.faults) > _FAULTS_SHOWN_MAX:
+            click.echo(f"and {len(loaded.faults) - _FAULTS_SHOWN_MAX} more", err=True)
+        raise click.ClickException(f"faults: {len(loaded.faults)}; nothing was published")
     settings = settings_with(bootstrap=bootstrap, topic_prefix=topic_prefix)
     topics: Topics = topics_of(settings)
     if dry_run:
         click.echo(f"{len(loaded.rows)} {what} records are in order; nothing was published (--dry-run)")
         return
-    asyncio.run(publish_rows(settings.bootstrap, getattr(topics, what), loaded.rows))
+    try:
+        asyncio.run(publish_rows(settings.bootstrap, getattr(topics, what), loaded.rows))
+    except KafkaError as error:
+        raise click.ClickException(f"Kafka at {settings.bootstrap}: {error}; publish it again, that does no harm") from error
     click.echo(f"{len(loaded.rows)} {what} records published")

@@ -6,13 +6,15 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong. Lines and columns count from 1; column 0 is the whole line."""
+    """One thing that is wrong. Lines and columns count from 1, a CSV's columns by its fields; 0: the whole file, or line."""
 
     line: int
     column: int
     message: str
 
     def __str__(self) -> str:
+        if not self.line:
+            return self.message
         return f"line {self.line}, column {self.column}: {self.message}" if self.column else f"line {self.line}: {self.message}"
 
 
