@@ -42,7 +42,13 @@ class RandomLog:
             for i, (prefix, country) in enumerate(_PREFIXES.items()):
                 rate_id = f"{service}-{prefix}"
                 price = f"0.{self._random.randrange(1, 400_000):06d}"
-                rate = {"rate_id": rate_id, "rate_card": "default", "service": service, "prefix": prefix, "country": country}
+                rate: dict[str, Any] = {
+                    "rate_id": rate_id,
+                    "rate_card": "default",
+                    "service": service,
+                    "prefix": prefix,
+                    "country": country,
+                }
                 rate |= {"destination": f"{country} {prefix}", "rate_per_minute": price, "increment_s": 1 + i * 7, **common}
                 rate |= {"connection_fee": "0.01" if i % 2 else "0", "initial_increment_s": i * 6}
                 yield self._record(self._topics.rate, rate_id, rate)
@@ -84,13 +90,13 @@ class RandomLog:
         org = draw.choice(self._orgs)
         kind = draw.random()
         if kind < 0.02 and self._sent:  # the same once more, or the same id with other content
-            org, cdr = draw.choice(self._sent)
-            return self._record(self._topics.cdr, org, cdr if kind < 0.01 else cdr | {"duration_ms": 77})
+            org, sent = draw.choice(self._sent)
+            return self._record(self._topics.cdr, org, sent if kind < 0.01 else sent | {"duration_ms": 77})
         call_type = draw.choice(_CALL_TYPES)
         prefix = draw.choice(list(_PREFIXES))
         duration_ms = draw.choice((0, int(draw.expovariate(1 / 90_000)), int(draw.expovariate(1 / 300_000))))
         answered = self._now - timedelta(milliseconds=duration_ms)
-        cdr: dict[str, Any] = {
+        cdr = {
             "cdr_id": f"sbc:{i}",
             "org_id": org,
             "user_id": f"u{draw.randrange(_USERS)}",

@@ -1,0 +1,273 @@
+"""What the rules say, one behaviour a test."""
+
+from typing import Any
+
+import pytest
+
+from tests.builders import ORG, TOPICS, Desk, dead, events, messages, rated
+
+
+@pytest.fixture
+def desk() -> Desk:
+    desk = Desk().ready()
+    desk.rate("0.60")
+    return desk
+
+
+def test_rule_4_an_unanswered_call_is_emitted_free(desk: Desk) -> None:
+    call = rated(desk.call(seconds=0))
+    assert (call["funded_by"], call["reason"], call["charge"], call["billed_s"]) == ("free", "unanswered", "0.00", 0)
+
+
+@pytest.mark.parametrize("call_type", ["user_in", "conf_in", "ucap_in", "unassigned_in"])
+def test_rule_7_inbound_is_free(desk: Desk, call_type: str) -> None:
+    assert rated(desk.call(call_type=call_type))["reason"] == "inbound"
+
+
+def test_rule_7_toll_free_inbound_is_charged_without_any_user(desk: Desk) -> None:
+    desk.rate("0.06", prefix="1800", service="toll-free-inbound")
+    call = rated(desk.call(call_type="unassigned_in", number_type="toll-free", callee="+18005550100", user_id=None))
+    assert (call["service"], call["charge"], call["funded_by"]) == ("toll-free-inbound", "0.06", "credit")
+
+
+def test_rule_7_an_own_number_is_on_net_before_any_prefix(desk: Desk) -> None:
+    desk.command("number.put", number="+442079460000", kind="service")
+    assert rated(desk.call())["reason"] == "on-net"
+
+
+def test_rule_7_emergency_is_free_whatever_its_number(desk: Desk) -> None:
+    assert rated(desk.call(call_type="emergency_out", callee="112"))["reason"] == "emergency"
+
+
+@pytest.mark.parametrize(
+    ("code", "change"),
+    [
+        ("invalid_field", {"duration_ms": "60000"}),
+        ("invalid_field", {"call_type": "fax"}),
+        ("invalid_field", {"cdr_id": "x" * 129}),
+        ("too_large", {"padding": "x" * 65_536}),
+        ("too_deep", {"deep": [[[[[[[[1]]]]]]]]}),
+        ("bad_number", {"callee": "anonymous"}),
+        ("unknown_user", {"user_id": "nobody"}),
+        ("no_rate", {"callee": "+9995551234"}),
+        ("period_closed", {"answered_at": "2025-07-31T23:59:59Z"}),
+    ],
+)
+def test_a_record_that_cannot_be_rated_is_dead_lettered_and_leaves_no_trace(
+    desk: Desk, code: str, change: dict[str, Any]
+) -> None:
+    before = desk.state()
+    assert dead(desk.call(**change)) == code
+    assert desk.state() == before
+    assert rated(desk.call())["funded_by"] == "credit"  # the same cdr_id, once its cause is mended (rule 26)
+
+
+def test_what_is_no_json_goes_to_the_dead_letters_as_it_came(desk: Desk) -> None:
+    (letter,) = desk.give(desk.record(TOPICS.cdr, ORG, b"\xff{"))
+    headers = dict(letter.headers)
+    assert (letter.value, headers["rater.error.code"]) == (b"\xff{", b"malformed_json")
+    assert headers["rater.error.retryable"] == b"false"
+
+
+def test_schema_registry_framing_is_stripped(desk: Desk) -> None:
+    record = desk.record(TOPICS.cdr, ORG, b"")
+    desk.call("plain")
+    framed = b"\x00\x00\x00\x00\x07" + (desk.records[-1].value or b"").replace(b"plain", b"framed")
+    record.value = framed
+    assert rated(desk.give(record))["cdr_id"] == "framed"
+
+
+def test_a_record_keyed_by_anything_but_its_organization_is_refused(desk: Desk) -> None:
+    desk.call("good")
+    record = desk.records[-1]
+    record.key = b"fabrikam"
+    assert dead(desk.give(record)) == "invalid_field"
+
+
+def test_rule_26_the_same_call_again_is_not_rated_again(desk: Desk) -> None:
+    desk.call()
+    assert desk.call() == []
+
+
+def test_rule_26_the_same_id_with_other_content_is_a_conflict(desk: Desk) -> None:
+    desk.call()
+    assert dead(desk.call(seconds=61)) == "conflicting_duplicate"
+
+
+def test_rule_26_a_call_is_still_known_after_35_days(desk: Desk) -> None:
+    desk.call()
+    desk.later(35)
+    assert desk.call() == []
+
+
+def test_a_call_is_never_rated_twice_as_its_month_is_closed_when_it_is_forgotten(desk: Desk) -> None:
+    desk.call()
+    desk.later(200)
+    assert dead(desk.call()) == "period_closed"
+
+
+def test_rule_15_without_the_credits_licence_the_charge_is_shown_and_not_collected(desk: Desk) -> None:
+    desk.user(paid=False)
+    call = rated(desk.call())
+    assert (call["funded_by"], call["charge"], call["collected"]) == ("unfunded", "0.60", "0.00")
+    assert call["reason"] == "no_communications_credits_licence"
+    assert "call.unfunded" in events(desk.outputs)
+
+
+def test_rule_12_joint_exhaustion_uses_up_the_siblings() -> None:
+    desk = Desk()
+    allowances = [
+        {"allowance_id": "gb", "minutes_per_user": 2, "destinations": ["GB"]},
+        {"allowance_id": "rest", "minutes_per_user": 9, "destinations": "*"},
+    ]
+    desk.plan(joint_exhaustion=True, allowances=allowances)
+    desk.ready(plan="plan")
+    desk.rate("1")
+    desk.rate("1", prefix="49", country="DE")
+    assert rated(desk.call("a", seconds=120))["allowance_id"] == "gb"
+    assert rated(desk.call("b", callee="+4930123456"))["funded_by"] == "credit"
+
+
+def test_rule_11_the_month_is_the_one_of_the_organizations_time_zone() -> None:
+    desk = Desk()
+    desk.plan()
+    desk.ready(plan="plan")
+    desk.organization(time_zone="Asia/Tokyo")
+    desk.rate("1")
+    desk.call(answered_at="2025-09-30T15:00:00Z")
+    assert [p["month"] for p in desk.state()["pools"] if p["minutes_used"]] == ["2025-10"]
+
+
+def test_rule_25_allowance_events_come_once_each() -> None:
+    desk = Desk()
+    desk.plan(minutes=10)
+    desk.ready(plan="plan")
+    desk.rate("1")
+    for i in range(12):
+        desk.call(f"c{i}")
+    told = [e for e in events(desk.outputs) if e.startswith("allowance")]
+    assert told == ["allowance.low", "allowance.exhausted"]
+
+
+def test_rule_19_a_void_gives_back_to_the_lots_it_came_from(desk: Desk) -> None:
+    before = desk.state()["lots"]
+    desk.call()
+    desk.command("call.void", cdr_id="call", reason="test")
+    assert desk.state()["lots"] == before
+    assert events(desk.command("call.void", cdr_id="call", reason="again")) == ["command.refused"]
+    assert [t["kind"] for t in messages(desk.outputs, TOPICS.ledger)] == ["purchase", "charge", "void"]
+
+
+def test_rule_18_what_has_expired_is_forfeited_and_said(desk: Desk) -> None:
+    out = desk.command("funds.expire", as_of="2026-10-02T00:00:00Z")
+    assert messages(out, TOPICS.ledger)[0]["kind"] == "expiry"
+    assert events(out) == ["credit.expired", "balance.depleted"]
+    assert desk.state()["status"] == "suspended"
+
+
+def test_credit_that_expires_within_30_and_7_days_is_warned_of_once_each(desk: Desk) -> None:
+    told = []
+    for day in ("2026-08-01", "2026-09-10", "2026-09-11", "2026-09-28", "2026-09-29"):
+        told += events(desk.command("funds.expire", as_of=f"{day}T00:00:00Z"))
+    assert told == ["credit.expiring", "credit.expiring"]
+
+
+def test_rule_23_depleted_and_restored_come_once_a_crossing(desk: Desk) -> None:
+    desk.rate("1000")
+    desk.call("a")
+    desk.call("b")
+    desk.funds("5000.00")
+    told = [e for e in events(desk.outputs) if e.startswith("balance")]
+    assert told == ["balance.depleted", "balance.restored"]
+
+
+def auto_recharge(desk: Desk, **fields: Any) -> None:
+    own = {"enabled": True, "trigger_amount": "1000.00", "recharge_amount": "50.00", "payment_method": "card"}
+    desk.command("auto_recharge.put", **own | fields)
+
+
+def test_rule_20_a_recharge_is_asked_for_below_the_trigger_and_only_once(desk: Desk) -> None:
+    auto_recharge(desk)
+    assert messages(desk.outputs, TOPICS.recharge_request) == []  # at the trigger is not below it
+    desk.call("a")
+    desk.call("b")
+    (request,) = messages(desk.outputs, TOPICS.recharge_request)
+    assert (request["recharge_id"], request["amount"]) == (f"{ORG}:1", "50.00")
+
+
+def test_rule_21_a_recharge_is_credited_once_whatever_repeats(desk: Desk) -> None:
+    auto_recharge(desk)
+    desk.call()
+    for _ in range(3):
+        desk.command("recharge.succeeded", recharge_id=f"{ORG}:1", amount="50.00", payment_reference="p")
+    assert [t["kind"] for t in messages(desk.outputs, TOPICS.ledger)] == ["purchase", "charge", "recharge"]
+
+
+def test_rule_21_over_the_daily_cap_none_is_sent_and_it_is_said_once(desk: Desk) -> None:
+    auto_recharge(desk, max_per_day=1, trigger_amount="5000.00")
+    desk.command("recharge.succeeded", recharge_id=f"{ORG}:1", amount="50.00", payment_reference="p")
+    desk.call()
+    assert len(messages(desk.outputs, TOPICS.recharge_request)) == 1
+    assert events(desk.outputs).count("auto_recharge.capped") == 1
+
+
+def test_rule_22_a_soft_decline_is_tried_three_times_more_then_given_up(desk: Desk) -> None:
+    auto_recharge(desk)
+    desk.call("first")
+    for attempt in (1, 2, 3, 4):
+        desk.command("recharge.failed", recharge_id=f"{ORG}:1", code="declined", retryable=True)
+        desk.call(f"soon-{attempt}")
+        desk.later(2)
+        desk.call(f"later-{attempt}", answered_at="2025-10-05T00:00:00Z")
+    assert [r["attempt"] for r in messages(desk.outputs, TOPICS.recharge_request)] == [1, 2, 3, 4]
+    assert desk.state()["auto_recharge"]["state"] == "disabled"
+
+
+def test_rule_22_a_hard_decline_switches_off_until_it_is_set_again(desk: Desk) -> None:
+    auto_recharge(desk)
+    desk.call("a")
+    out = desk.command("recharge.failed", recharge_id=f"{ORG}:1", code="expired_card", retryable=False)
+    assert events(out) == ["recharge.failed", "auto_recharge.disabled"]
+    desk.call("b")
+    assert len(messages(desk.outputs, TOPICS.recharge_request)) == 1
+    auto_recharge(desk)
+    assert len(messages(desk.outputs, TOPICS.recharge_request)) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "type_", "fields"),
+    [
+        ("currency_mismatch", "funds.add", {"amount": "1", "currency": "EUR", "purchase_channel": "web-direct"}),
+        ("purchase_channel_not_allowed", "funds.add", {"amount": "1", "currency": "USD", "purchase_channel": "csp"}),
+        ("invalid_field", "funds.add", {"amount": 1, "currency": "USD", "purchase_channel": "web-direct"}),
+        ("invalid_field", "funds.add", {"amount": "1e3", "currency": "USD", "purchase_channel": "web-direct"}),
+        ("unknown_plan", "user.put", {"user_id": "u", "usage_country": "US", "licences": {"calling_plan": "gone"}}),
+        ("unknown_user", "user.remove", {"user_id": "nobody"}),
+        ("unknown_call", "call.void", {"cdr_id": "never", "reason": "x"}),
+        ("invalid_field", "no.such.command", {}),
+    ],
+)
+def test_a_refused_command_is_answered_with_its_reason(desk: Desk, code: str, type_: str, fields: dict[str, Any]) -> None:
+    before = desk.state()["balance"]
+    (event,) = messages(desk.command(type_, payment_reference="r", **fields), TOPICS.event)
+    assert (event["type"], event["data"]["code"]) == ("command.refused", code)
+    assert desk.state()["balance"] == before
+
+
+def test_a_command_repeated_does_nothing(desk: Desk) -> None:
+    desk.funds("5.00")
+    assert desk.give(desk.records[-1]) == []
+
+
+def test_a_command_id_used_again_with_other_content_is_a_conflict(desk: Desk) -> None:
+    desk.funds("5.00")
+    record = desk.records[-1]
+    record.value = (record.value or b"").replace(b"5.00", b"6.00")
+    assert dead(desk.give(record)) == "conflicting_duplicate"
+
+
+def test_a_command_for_an_unknown_organization_is_refused_and_its_events_are_counted_on(desk: Desk) -> None:
+    desk.funds("5.00", org_id="fabrikam")
+    desk.organization("fabrikam")
+    told = messages(desk.outputs, TOPICS.event, "fabrikam")
+    assert [(e["seq"], e["type"]) for e in told] == [(1, "command.refused"), (2, "organization.changed")]
