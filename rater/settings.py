@@ -1,7 +1,8 @@
 """Settings of a process: from the environment (`RATER_…`), else from a TOML file, else the defaults below.
 
-`RATER_SETTINGS_FILE` names the TOML file; its keys are the field names. Every name carries its unit, every number its
-bounds; an unknown key in the file or a value out of bounds stops the process before it touches anything.
+`RATER_SETTINGS_FILE` names the TOML file; its keys are the field names. Every name carries its unit, every
+number its bounds; an unknown key in the file or a value out of bounds stops the process before it touches
+anything.
 """
 
 import os
@@ -25,9 +26,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="RATER_", extra="forbid", frozen=True)
 
     bootstrap: str = Field(default="127.0.0.1:9092", description="Kafka brokers, host:port, comma separated.")
-    topic_prefix: str = Field(
-        default="", pattern=r"^[A-Za-z0-9._-]{0,100}$", description="Put before every topic's name."
-    )
+    topic_prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,100}$", description="Put before every topic's name.")
     app_id: str = Field(
         default="rater",
         pattern=_NAME,
@@ -41,9 +40,7 @@ class Settings(BaseSettings):
         description="Static group membership: a worker that comes back under its id gets its partitions at once.",
     )
     data_dir: Path = Field(default=Path("rater-data"), description="Local stores: a cache, never the only copy.")
-    partitions: int = Field(
-        default=4, ge=1, le=1000, description="Partitions of the account topics, for creating them."
-    )
+    partitions: int = Field(default=4, ge=1, le=1000, description="Partitions of the account topics, for creating them.")
     replication_factor: int = Field(default=1, ge=1, le=5, description="Copies of the topics, for creating them.")
 
     batch_records_max: int = Field(default=8000, ge=1, le=100_000)

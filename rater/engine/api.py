@@ -1,17 +1,19 @@
 """What a processor sees of the engine: records in, state, a sink for outputs. No Kafka here.
 
-The model. The engine reads groups of co-partitioned topics. One *task* is one partition number of such a group; it is the
-one writer of its part of the state. For every task the engine makes a `Processor` and gives it batches of records. A batch
-is all or nothing: its outputs, its state changes and its input offsets are committed in one Kafka transaction.
+The model. The engine reads groups of co-partitioned topics. One *task* is one partition number of such a
+group; it is the one writer of its part of the state. For every task the engine makes a `Processor` and
+gives it batches of records. A batch is all or nothing: its outputs, its state changes and its input offsets
+are committed in one Kafka transaction.
 
 Invariants a processor can rely on:
-- Records of one topic partition come in offset order, none twice and none left out; records of several topics come merged
-  by timestamp.
+- Records of one topic partition come in offset order, none twice and none left out; records of several
+  topics come merged by timestamp.
 - What `State` returns is the committed rows plus this batch's own writes.
-- When a batch does not commit, the processor is thrown away with everything it did. So it may keep decoded objects
-  from batch to batch and mutate them freely: the next processor starts from committed state.
-- An exception out of `process` stops the task before anything of that batch is committed, and with it the worker. A record
-  that can't be handled is therefore the processor's own to answer for (a dead letter through the sink).
+- When a batch does not commit, the processor is thrown away with everything it did. So it may keep decoded
+  objects from batch to batch and mutate them freely: the next processor starts from committed state.
+- An exception out of `process` stops the task before anything of that batch is committed, and with it the
+  worker. A record that can't be handled is therefore the processor's own to answer for (a dead letter
+  through the sink).
 
 Topic names, in `Record.topic` and `Sink.emit`, are the physical ones, prefix included.
 """
@@ -61,13 +63,14 @@ class State(Protocol):
     def append(self, day: int, key: bytes, value: bytes) -> None:
         """Write an index row that may expire with its bucket `day` (days since the epoch).
 
-        It is read like any other row. In the changelog all such rows of a batch are packed into few records a bucket, so
-        thousands of them cost one record. A later append to the same key wins, and so does its day. A key is written
-        either by `put` or by `append`, never by both.
+        It is read like any other row. In the changelog all such rows of a batch are packed into few records
+        a bucket, so thousands of them cost one record. A later append to the same key wins, and so does its
+        day. A key is written either by `put` or by `append`, never by both.
         """
 
     def expire(self, before_day: int) -> None:
-        """Rows appended to buckets before `before_day` may be forgotten; done in bounded slices with later batches."""
+        """Rows appended to buckets before `before_day` may be forgotten; done in bounded slices with later
+        batches."""
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Rows whose key starts with `prefix`, in key order. For rare paths, not for every record."""
@@ -82,7 +85,8 @@ class Sink(Protocol):
         timestamp_ms: int,
         headers: Headers = (),
     ) -> None:
-        """Send a record with this batch's transaction, to the partition of `topic` with the task's own number."""
+        """Send a record with this batch's transaction, to the partition of `topic` with the task's own
+        number."""
 
 
 class Processor(Protocol):

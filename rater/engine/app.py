@@ -1,13 +1,14 @@
 """The worker: a Faust app whose consumer feeds the engine, and how it is run from start to exit code.
 
-Faust gives the app, its settings and services, the consumer group with its thread and its co-partitioned, sticky assignor, web and
-sensors. The engine stands where Faust's conductor, streams, tables and recovery would: it gets assignment and revocation
-straight from the app (`_on_partitions_assigned`, `_on_partitions_revoked`), and those services are not started at all
-(`EngineBoot`). So Faust acks nothing, commits nothing, and creates no topics.
+Faust gives the app, its settings and services, the consumer group with its thread and its co-partitioned,
+sticky assignor, web and sensors. The engine stands where Faust's conductor, streams, tables and recovery
+would: it gets assignment and revocation straight from the app (`_on_partitions_assigned`,
+`_on_partitions_revoked`), and those services are not started at all (`EngineBoot`). So Faust acks nothing,
+commits nothing, and creates no topics.
 
-The exit code is 0 when the worker was asked to end (SIGTERM, SIGINT), after committing the batches under way; 1 after a
-fatal error, which is logged in one line. Either way the process ends within `shutdown_ms_max`: what hangs is left to
-the next InitProducerId.
+The exit code is 0 when the worker was asked to end (SIGTERM, SIGINT), after committing the batches under
+way; 1 after a fatal error, which is logged in one line. Either way the process ends within
+`shutdown_ms_max`: what hangs is left to the next InitProducerId.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 import faust
+from aiokafka.errors import KafkaError
 from faust.app.base import BootStrategy
 from faust.types import TP
 from mode.types import ServiceT
@@ -86,9 +88,7 @@ class EngineApp(faust.App):
         """There is no producer but the tasks' own."""
 
 
-def make_app(
-    settings: Settings, tasks: Sequence[TaskGroup], followers: Sequence[Follower] = (), **options: Any
-) -> EngineApp:
+def make_app(settings: Settings, tasks: Sequence[TaskGroup], followers: Sequence[Follower] = (), **options: Any) -> EngineApp:
     """The app of one worker. `options` are Faust's own settings, over the engine's choice of them."""
     return EngineApp(settings, tasks, followers, **options)
 
@@ -125,6 +125,7 @@ def run_worker(app_factory: Callable[[], EngineApp]) -> int:
 async def _run(app_factory: Callable[[], EngineApp]) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_on_stray_error)
     app: EngineApp = app_factory()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -137,6 +138,15 @@ async def _run(app_factory: Callable[[], EngineApp]) -> int:
         return 1
     log.info("the worker has ended as asked")
     return 0
+
+
+def _on_stray_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """aiokafka leaves futures of what it has failed behind; the failure itself has come up where it was
+    awaited."""
+    if isinstance(context.get("exception"), KafkaError):
+        log.debug("%s", context["message"], exc_info=context["exception"])
+    else:
+        loop.default_exception_handler(context)
 
 
 class _Deadline(threading.Thread):

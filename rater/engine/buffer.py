@@ -1,8 +1,10 @@
-"""What has been fetched for one task and not been processed: one lane a topic, and how batches are cut from them.
+"""What has been fetched for one task and not been processed: one lane a topic, and how batches are cut from
+them.
 
-A lane is *dry* when it holds nothing and the broker is known to hold nothing more for it. While a lane is empty but not
-dry, its next record could belong before the others' (see `merge`), so the batch stops there. That wait is bounded: after
-`merge_wait_s` of it the lane no longer holds the others back, until it has records again or is dry.
+A lane is *dry* when it holds nothing and the broker is known to hold nothing more for it. While a lane is
+empty but not dry, its next record could belong before the others' (see `merge`), so the batch stops there.
+That wait is bounded: after `merge_wait_s` of it the lane no longer holds the others back, until it has
+records again or is dry.
 """
 
 import asyncio
@@ -37,7 +39,8 @@ class _Lane:
 
 @dataclass
 class InputBuffer:
-    """Lanes of one task in rank order. `is_dry(topic, position)` says whether the broker has nothing from there on."""
+    """Lanes of one task in rank order. `is_dry(topic, position)` says whether the broker has nothing from
+    there on."""
 
     topics: tuple[str, ...]
     records_max: int
@@ -90,7 +93,8 @@ class InputBuffer:
         return Batch(records, {lane.topic: self._next_offset(lane) for lane in lanes})
 
     def positions(self) -> dict[str, int]:
-        """Where the input stands when everything fetched has been processed; only of use when nothing is held."""
+        """Where the input stands when everything fetched has been processed; only of use when nothing is
+        held."""
         return {lane.topic: self._next_offset(lane) for lane in self._lanes.values()}
 
     def held(self, topic: str) -> int:
@@ -99,7 +103,8 @@ class InputBuffer:
         return 0 if lane is None else len(lane.records)
 
     async def wait(self, timeout_s: float) -> None:
-        """Return when something may have changed: records have come, or it is time to look at a lane again."""
+        """Return when something may have changed: records have come, or it is time to look at a lane
+        again."""
         self._arrived.clear()
         if any(lane.records for lane in self._lanes.values()):
             timeout_s = _DRY_POLL_S

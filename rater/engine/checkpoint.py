@@ -2,19 +2,23 @@
 
 What is guaranteed, and by which step:
 
-- *One writer.* `open` begins with InitProducerId under the task's own transactional id: whoever held it before is fenced, and
-  what it left open is ended. Only then are end offsets, state and committed offsets read.
-- *The state says where the input stands.* Its meta row holds the next offset of every input topic and is written by every
-  transaction. The group's committed offsets are written too, but only checked: if they are ahead of the state, part of the
-  state is gone and nothing more may be committed (StateLostError). If they are behind or gone, the state is right.
-- *All or nothing.* `run` puts outputs, changelog and offsets in one transaction and commits it only when each single send has
-  been acknowledged. An error before the commit aborts it.
-- *Known or asked.* A commit without an answer may have happened or not (CommitUnknownError). The next `open` settles it: its
-  InitProducerId ends the transaction either way, and state and offsets are read again.
-- *The local store is never ahead.* It takes a batch's rows after the commit, with their changelog position, in one write.
+- *One writer.* `open` begins with InitProducerId under the task's own transactional id: whoever held it
+  before is fenced, and what it left open is ended. Only then are end offsets, state and committed offsets
+  read.
+- *The state says where the input stands.* Its meta row holds the next offset of every input topic and is
+  written by every transaction. The group's committed offsets are written too, but only checked: if they are
+  ahead of the state, part of the state is gone and nothing more may be committed (StateLostError). If they
+  are behind or gone, the state is right.
+- *All or nothing.* `run` puts outputs, changelog and offsets in one transaction and commits it only when
+  each single send has been acknowledged. An error before the commit aborts it.
+- *Known or asked.* A commit without an answer may have happened or not (CommitUnknownError). The next
+  `open` settles it: its InitProducerId ends the transaction either way, and state and offsets are read
+  again.
+- *The local store is never ahead.* It takes a batch's rows after the commit, with their changelog position,
+  in one write.
 
-After any error out of `run` the checkpoint is of no more use: processor, overlay and producer may hold what was not
-committed. Close it and open a new one.
+After any error out of `run` the checkpoint is of no more use: processor, overlay and producer may hold what
+was not committed. Close it and open a new one.
 """
 
 import asyncio
@@ -69,7 +73,8 @@ class TaskId:
 
 
 class Checkpoint:
-    """One opening of a task. `open`, then `run` batch by batch, then `close`; see the module for what holds."""
+    """One opening of a task. `open`, then `run` batch by batch, then `close`; see the module for what
+    holds."""
 
     def __init__(
         self,
@@ -111,8 +116,8 @@ class Checkpoint:
     async def run(self, records: Sequence[Record], moved: Mapping[str, int]) -> None:
         """Process one batch and commit it with everything that follows from it.
 
-        `moved` (topic → next offset) is where the input stands after the batch. Without records it only takes the
-        positions past what holds none: transaction markers, aborted records.
+        `moved` (topic → next offset) is where the input stands after the batch. Without records it only
+        takes the positions past what holds none: transaction markers, aborted records.
         """
         assert self._producer is not None
         assert self._store is not None
@@ -180,7 +185,8 @@ class Checkpoint:
         store.clear()
 
     async def _input_positions(self, meta: Meta | None) -> dict[str, int]:
-        """Where the state says the input stands, held against the committed offsets and against what is there."""
+        """Where the state says the input stands, held against the committed offsets and against what is
+        there."""
         inputs = self._task.inputs
         committed = await self._kafka.committed(self._task.app_id, inputs)
         bounds = await self._kafka.bounds(inputs)
@@ -197,7 +203,7 @@ class Checkpoint:
             if held is None:
                 positions[tp.topic] = first
                 continue
-            if group_offset != held:
+            if group_offset != held and (group_offset is not None or held > first):
                 log.warning(
                     "%s: the group's offset of %s is %s, the state's %s: resuming from the state's",
                     self._task, tp.topic, group_offset, held,

@@ -1,12 +1,14 @@
-"""Faust's consumer, reading batches: its group membership, assignor and thread, but none of its acks and commits.
+"""Faust's consumer, reading batches: its group membership, assignor and thread, but none of its acks and
+commits.
 
-Faust runs aiokafka's consumer in a thread of its own, so that heartbeats go on while a batch is computed. `poll`, `seek` and
-`progress` are the ways in; they cross to that thread without Faust's method queue, whose promises are never resolved once
-it has been stopped or has crashed.
+Faust runs aiokafka's consumer in a thread of its own, so that heartbeats go on while a batch is computed.
+`poll`, `seek` and `progress` are the ways in; they cross to that thread without Faust's method queue, whose
+promises are never resolved once it has been stopped or has crashed.
 
 Where this departs from Faust (each by overriding a method, see the decision record on Faust's seams):
-- `_create_worker_consumer`: read_committed without `processing_guarantee="exactly_once"`, a short fetch wait, no silent
-  offset reset, and always Faust's co-partitioned assignor (it falls back to aiokafka's round robin without tables).
+- `_create_worker_consumer`: read_committed without `processing_guarantee="exactly_once"`, a short fetch
+  wait, no silent offset reset, and always Faust's co-partitioned assignor (it falls back to aiokafka's
+  round robin without tables).
 - `commit`, `force_commit`, `perform_seek` and the livelock detector do nothing: offsets are the checkpoint's.
 - Newly assigned partitions are paused until their task has been restored and seeks.
 """
@@ -23,7 +25,7 @@ from faust.transport.consumer import ConsumerThread
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from rater.engine.errors import FatalError, InputLostError, SkippedError
+from rater.engine.errors import FatalError, FencedError, InputLostError, SkippedError
 from rater.engine.kafka import TopicPartition, client_options
 
 if TYPE_CHECKING:
@@ -48,7 +50,8 @@ class Polled:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a partition has been fetched. `end` is its last stable offset; None until a fetch since the last seek."""
+    """How far a partition has been fetched. `end` is its last stable offset; None until a fetch since the
+    last seek."""
 
     position: int | None
     end: int | None
@@ -60,8 +63,24 @@ class BatchRebalanceListener(driver.ConsumerRebalanceListener):
     _thread: "BatchConsumerThread"
 
     def on_partitions_revoked(self, revoked: Iterable[Any]) -> Any:
+        revoked = set(revoked)
         self._thread.interrupt_poll()
+        if revoked and self._thread.is_put_out():
+            return self._end_membership()
         return super().on_partitions_revoked(revoked)
+
+    async def _end_membership(self) -> None:
+        """End a static member that the group has put out, instead of letting it join again.
+
+        Its session has run out or another worker has come under its id. aiokafka's heartbeats don't carry
+        the id, so it can't tell, and joining again would put the other worker out, which would put this one
+        out, and so on. Being cancelled is the only answer to a rebalance after which aiokafka doesn't send
+        JoinGroup.
+        """
+        instance_id = self._thread.app.settings.instance_id
+        lost = FencedError(f"the group has put {instance_id} out: its session ran out, or another worker has its id")
+        self._thread.parent_loop.call_soon_threadsafe(self._thread.app.engine.fail, lost)
+        raise asyncio.CancelledError
 
     async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
         assigned = set(assigned)
@@ -98,13 +117,18 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             rebalance_timeout_ms=settings.rebalance_timeout_ms,
             # A JoinGroup is answered when all members have come, so its request must outlive the rebalance.
             request_timeout_ms=settings.rebalance_timeout_ms + _REQUEST_MARGIN_MS,
-            # aiokafka leaves the group when nobody polls. A long restore doesn't poll; the watchdog looks after stalls.
+            # aiokafka leaves the group when nobody polls. A long restore doesn't poll; the watchdog looks
+            # after stalls.
             max_poll_interval_ms=_NEVER_MS,
         )
 
     def hold(self, partitions: Iterable[TopicPartition]) -> None:
         """Fetch nothing of `partitions` until they are sought. In the consumer's thread."""
         self._ensure_consumer().pause(*partitions)
+
+    def is_put_out(self) -> bool:
+        """Whether this is a static member whose membership has been refused. In the consumer's thread."""
+        return self.app.settings.instance_id is not None and not self._ensure_consumer()._coordinator.member_id
 
     def interrupt_poll(self) -> None:
         """End the poll in flight, if any, empty-handed: what it would find is not its caller's any more."""
@@ -123,9 +147,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         finally:
             self._poll = None
 
-    async def _getmany(
-        self, wanted: Mapping[TopicPartition, int], timeout_s: float, records_max: int
-    ) -> Polled:
+    async def _getmany(self, wanted: Mapping[TopicPartition, int], timeout_s: float, records_max: int) -> Polled:
         consumer = self._ensure_consumer()
         held = [tp for tp in wanted if self._state(tp) is not None]
         for tp in held:
@@ -188,8 +210,8 @@ class BatchConsumer(driver.Consumer):
     async def poll(self, wanted: Mapping[TopicPartition, int], timeout_s: float, records_max: int) -> Polled:
         """Records of `wanted` (partition → expected position), `timeout_s` after now at the latest.
 
-        Raises SkippedError when a position isn't the expected one, InputLostError when the broker has nothing there any
-        more, and whatever ends the group membership.
+        Raises SkippedError when a position isn't the expected one, InputLostError when the broker has
+        nothing there any more, and whatever ends the group membership.
         """
         try:
             return await self._in_thread(lambda: self._thread.poll(wanted, timeout_s, records_max))
@@ -207,9 +229,7 @@ class BatchConsumer(driver.Consumer):
     def progress(self, tp: TopicPartition) -> Progress:
         return self._thread.progress(tp)
 
-    async def threadsafe_partitions_revoked(
-        self, receiver_loop: asyncio.AbstractEventLoop, revoked: set[TP]
-    ) -> None:
+    async def threadsafe_partitions_revoked(self, receiver_loop: asyncio.AbstractEventLoop, revoked: set[TP]) -> None:
         del receiver_loop
         await self._in_worker_loop(lambda: self.on_partitions_revoked(revoked))
 
@@ -238,7 +258,8 @@ class BatchConsumer(driver.Consumer):
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), thread_loop))
 
     async def _in_worker_loop(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """From the consumer's thread. Bounded: the thread must come to an end even if the worker's loop has gone."""
+        """From the consumer's thread. Bounded: the thread must come to an end even if the worker's loop has
+        gone."""
         timeout_s = self.app.settings.rebalance_timeout_ms / 1000 + _LISTENER_MARGIN_S
         done = asyncio.run_coroutine_threadsafe(call(), self.loop)
         try:

@@ -1,14 +1,16 @@
 """The engine: from the partitions this worker is assigned to the tasks that process them.
 
-It holds one task for every partition number of every task group it is assigned, feeds them from the one consumer, and watches
-that they move. All of it runs in the worker's loop; only the consumer is in a thread of its own.
+It holds one task for every partition number of every task group it is assigned, feeds them from the one
+consumer, and watches that they move. All of it runs in the worker's loop; only the consumer is in a thread
+of its own.
 
-Rebalance. Every partition is revoked before a new assignment (aiokafka knows only the eager protocol). Revoking returns when
-each task has committed the batch it was at, or has given it up; a new assignment opens every task anew. So no two
-workers ever believe to own a task at once, except a zombie, and that one is fenced.
+Rebalance. Every partition is revoked before a new assignment (aiokafka knows only the eager protocol).
+Revoking returns when each task has committed the batch it was at, or has given it up; a new assignment
+opens every task anew. So no two workers ever believe to own a task at once, except a zombie, and that one
+is fenced.
 
-Feeding. A poll asks for just those topics whose task has room, so a slow or restoring task holds up nobody and what is held in
-memory is bounded: at most two batches a topic.
+Feeding. A poll asks for just those topics whose task has room, so a slow or restoring task holds up nobody
+and what is held in memory is bounded: at most two batches a topic.
 """
 
 import asyncio
@@ -51,8 +53,8 @@ _OPENING_MAX = 4
 class TaskGroup:
     """Co-partitioned topics with one writer a partition.
 
-    `topics` are in rank order (see `merge`). `outputs` are the topics the processor emits to; they are checked at the start.
-    All names are physical, and all topics have the same number of partitions.
+    `topics` are in rank order (see `merge`). `outputs` are the topics the processor emits to; they are
+    checked at the start. All names are physical, and all topics have the same number of partitions.
     """
 
     name: str
@@ -92,8 +94,14 @@ class Engine(Service):
         self._closed = False
 
     def alive(self) -> bool:
-        """False when the worker can't be trusted to go on: it has failed, or a partition lags and does not move."""
+        """False when the worker can't be trusted to go on: it has failed, or a partition lags and does not
+        move."""
         return self.failure is None and not self._stalled
+
+    @property
+    def assigned(self) -> list[tuple[str, int]]:
+        """Tasks of this worker now, as (group, partition)."""
+        return sorted(self._assigned)
 
     async def on_start(self) -> None:
         await self._kafka.start()
@@ -277,7 +285,8 @@ class Engine(Service):
         try:
             return open_store(folder, identity, cache_bytes)
         except StoreBusyError:
-            # A stopped process of the same host still holds it. Its transactions are fenced, but its files are its own.
+            # A stopped process of the same host still holds it. Its transactions are fenced, but its files
+            # are its own.
             spare = Path(f"{folder}-spare")
             log.warning("%s is in use by another process: restoring to %s", folder, spare)
             return open_store(spare, identity, cache_bytes)

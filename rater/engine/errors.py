@@ -1,10 +1,10 @@
 """What can go wrong in the engine, in two kinds.
 
-Fatal: the worker must end before it commits anything more, because what it believes and what the broker holds differ, or
-because nobody knows what happened. Everything that is not known to be harmless is fatal.
+Fatal: the worker must end before it commits anything more, because what it believes and what the broker
+holds differ, or because nobody knows what happened. Everything that is not known to be harmless is fatal.
 
-Retryable: the connection or the broker, not the data. The task is closed (its transaction aborted or fenced, its state
-dropped to what is committed) and opened anew, which checks everything again.
+Retryable: the connection or the broker, not the data. The task is closed (its transaction aborted or
+fenced, its state dropped to what is committed) and opened anew, which checks everything again.
 """
 
 from aiokafka import errors as kafka
@@ -58,7 +58,8 @@ class ProcessorFailedError(FatalError):
 
 
 class CommitUnknownError(EngineError):
-    """The commit was asked for and no answer came: a new producer settles it and the offsets are read again."""
+    """The commit was asked for and no answer came: a new producer settles it and the offsets are read
+    again."""
 
 
 class BrokerNotReadyError(EngineError):
@@ -69,7 +70,8 @@ class StoreBusyError(EngineError):
     """Another process has the local store open."""
 
 
-# The broker forgets a transactional id that has been idle for a week: nothing was in flight, a new InitProducerId cures it.
+# The broker forgets a transactional id that has been idle for a week: nothing was in flight, a new
+# InitProducerId cures it.
 _HARMLESS = (
     BrokerNotReadyError,
     CommitUnknownError,

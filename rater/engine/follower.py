@@ -1,10 +1,13 @@
-"""Following a compacted topic: every record of it, from the first on, to one callback, in the partition's order.
+"""Following a compacted topic: every record of it, from the first on, to one callback, in the partition's
+order.
 
-For what every worker needs whole (a catalog). The follower has a consumer of its own, without a group. It is ready when it has
-read up to the ends that the topics had when it started; from then on it stays close behind. `barrier` waits until it has
-read what is there now, so that what was published before a call is seen by the call.
+For what every worker needs whole (a catalog). The follower has a consumer of its own, without a group. It
+is ready when it has read up to the ends that the topics had when it started; from then on it stays close
+behind. `barrier` waits until it has read what is there now, so that what was published before a call is
+seen by the call.
 
-What the callback raises ends the worker: a record it can't use is for the callback to deal with. A lost connection is retried.
+What the callback raises ends the worker: a record it can't use is for the callback to deal with. A lost
+connection is retried.
 """
 
 import asyncio
@@ -15,8 +18,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from mode.utils.logging import get_logger
 
 from rater.engine.api import Record
-from rater.engine.errors import FatalError, TopicsError, is_retryable
-from rater.engine.kafka import client_options
+from rater.engine.errors import FatalError, is_retryable
+from rater.engine.kafka import AiokafkaKafka, client_options
 from rater.settings import Settings
 
 __all__ = ["Follower"]
@@ -114,6 +117,13 @@ class Follower:
 
     async def _connect(self) -> None:
         timeout_ms = self._settings.broker_timeout_ms
+        kafka = AiokafkaKafka(self._settings)
+        try:
+            await kafka.start()
+            counts = await kafka.partition_counts(self._topics)
+        finally:
+            await kafka.stop()
+        self._partitions = [TopicPartition(topic, n) for topic in self._topics for n in range(counts[topic])]
         self._consumer = AIOKafkaConsumer(
             **client_options(self._settings),
             enable_auto_commit=False,
@@ -131,11 +141,6 @@ class Follower:
         async with asyncio.timeout(timeout_ms / 1000):
             await self._ends_consumer.start()
             await self._consumer.start()
-            for topic in self._topics:
-                numbers = await self._consumer._client._wait_on_metadata(topic)
-                if not numbers:
-                    raise TopicsError(f"topic {topic} does not exist")
-                self._partitions += [TopicPartition(topic, number) for number in sorted(numbers)]
             self._consumer.assign(self._partitions)
             first = await self._consumer.beginning_offsets(self._partitions)
         for tp, offset in first.items():

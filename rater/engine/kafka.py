@@ -1,10 +1,11 @@
 """What a task asks of Kafka, and aiokafka as its answer.
 
-`Kafka` and `TaskProducer` are all that `checkpoint` knows of the broker, so a test can put a broker of its own in their place.
-Every call is bounded by the broker timeout and raises TimeoutError after it.
+`Kafka` and `TaskProducer` are all that `checkpoint` knows of the broker, so a test can put a broker of its
+own in their place. Every call is bounded by the broker timeout and raises TimeoutError after it.
 
-The fence. `open_producer` returns when InitProducerId has been answered: by then every older producer of the same
-transactional id is fenced and its open transaction has been ended. Only what is read after that can be believed.
+The fence. `open_producer` returns when InitProducerId has been answered: by then every older producer of
+the same transactional id is fenced and its open transaction has been ended. Only what is read after that
+can be believed.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ _STEPS_OF_A_TRANSACTION = 4
 _STOP_TIMEOUT_S = 1.0
 _READ_WAIT_MS = 20
 _METADATA_AGE_MS = 60_000
+_RETRY_S = 0.1
 
 
 class TaskProducer(Protocol):
@@ -137,8 +139,16 @@ class AiokafkaKafka:
 
     async def committed(self, group_id: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         async with asyncio.timeout(self._timeout_s):
-            found = await self._admin.list_consumer_group_offsets(group_id, partitions=list(partitions))
-        # A coordinator that is not ready answers with an error for the whole group, which aiokafka doesn't look at.
+            while True:
+                try:
+                    found = await self._admin.list_consumer_group_offsets(group_id, partitions=list(partitions))
+                    break
+                except KafkaError as error:
+                    if not error.retriable:
+                        raise
+                await asyncio.sleep(_RETRY_S)
+        # A coordinator that is not ready answers with an error for the whole group, which aiokafka doesn't
+        # look at.
         missing = [partition for partition in partitions if partition not in found]
         if missing:
             raise BrokerNotReadyError(f"no answer about the committed offsets of {missing} in group {group_id}")
@@ -186,8 +196,8 @@ class AiokafkaChangelogReader:
         return first[self._partition], last[self._partition]
 
     async def read(self, start: int, end: int) -> AsyncIterator[tuple[Sequence[Any], int]]:
-        """Judged by the consumer's position: the last record may be far below `end`, under transaction markers,
-        aborted batches and what compaction has taken out."""
+        """Judged by the consumer's position: the last record may be far below `end`, under transaction
+        markers, aborted batches and what compaction has taken out."""
         self._consumer.assign([self._partition])
         self._consumer.seek(self._partition, start)
         position = start

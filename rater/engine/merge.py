@@ -1,10 +1,12 @@
 """Merging the records of one task's topics by their timestamps.
 
-A task reads one partition of each of its topics, in rank order. The next record is the head with the smallest timestamp; on a
-tie the topic of the lower rank goes first. Within a topic the order is never changed, whatever its timestamps. So the merge
-of complete topics depends on their contents alone, not on how they were fetched: replaying the same log gives the same order.
+A task reads one partition of each of its topics, in rank order. The next record is the head with the
+smallest timestamp; on a tie the topic of the lower rank goes first. Within a topic the order is never
+changed, whatever its timestamps. So the merge of complete topics depends on their contents alone, not on
+how they were fetched: replaying the same log gives the same order.
 
-For that, every head must be known. A topic that has run dry but may have more (`may_have_more`) stops the merge.
+For that, every head must be known. A topic that has run dry but may have more (`may_have_more`) stops the
+merge.
 """
 
 from collections.abc import Sequence
@@ -17,10 +19,9 @@ __all__ = ["merge"]
 R = TypeVar("R", bound=Record)
 
 
-def merge(
-    lanes: Sequence[Sequence[R]], may_have_more: Sequence[bool], limit: int
-) -> tuple[list[R], list[int]]:
-    """Up to `limit` records of `lanes` (rank order) in processing order, and how many were taken of each lane."""
+def merge(lanes: Sequence[Sequence[R]], may_have_more: Sequence[bool], limit: int) -> tuple[list[R], list[int]]:
+    """Up to `limit` records of `lanes` (rank order) in processing order, and how many were taken of each
+    lane."""
     taken = [0] * len(lanes)
     filled = [rank for rank, lane in enumerate(lanes) if lane]
     if not filled or any(more and not lane for lane, more in zip(lanes, may_have_more, strict=True)):
@@ -45,7 +46,8 @@ def merge(
 
 
 def _run_end(lane: Sequence[Record], start: int, end: int, rank: int, bound: tuple[int, int]) -> int:
-    """Where, from `start` on, the first record of `lane` stands that comes after `bound`, another lane's head."""
+    """Where, from `start` on, the first record of `lane` stands that comes after `bound`, another lane's
+    head."""
     bound_ms, bound_rank = bound
     if rank < bound_rank:
         bound_ms += 1

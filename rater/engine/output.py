@@ -1,9 +1,11 @@
 """The sink: a batch's output records, packed for the broker as they are emitted.
 
-Records are appended to Kafka record batches at once (aiokafka's `create_batch`), which is several times cheaper than sending
-them one by one. They are sent only with the batch's transaction, all to the task's own partition number.
+Records are appended to Kafka record batches at once (aiokafka's `create_batch`), which is several times
+cheaper than sending them one by one. They are sent only with the batch's transaction, all to the task's own
+partition number.
 
-Every send has a future of its own and every one is looked at: aiokafka's `flush` returns normally when a send has failed.
+Every send has a future of its own and every one is looked at: aiokafka's `flush` returns normally when a
+send has failed.
 """
 
 import asyncio
@@ -67,17 +69,17 @@ class Outbox:
         self.records += 1
 
     async def send(self, last_topic: str, last_records: Iterable[tuple[bytes, bytes | None]]) -> int | None:
-        """Send everything, and `last_records` to `last_topic`; return when the broker has acknowledged all of it.
+        """Send everything, and `last_records` to `last_topic`; return when the broker has acknowledged all
+        of it.
 
-        Returns the offset after the last of `last_records`, None when the broker didn't say. Raises the first error
-        of any send, after all have come to an end.
+        Returns the offset after the last of `last_records`, None when the broker didn't say. Raises the
+        first error of any send, after all have come to an end.
         """
         timestamp_ms = time.time_ns() // 1_000_000
         for key, value in last_records:
             self.emit(last_topic, key, value, timestamp_ms)
         queues = [
-            [(topic, batch) for batch in [*self._full.get(topic, []), last_batch]]
-            for topic, last_batch in self._open.items()
+            [(topic, batch) for batch in [*self._full.get(topic, []), last_batch]] for topic, last_batch in self._open.items()
         ]
         last = self._open[last_topic]
         self._full, self._open, self.records = {}, {}, 0

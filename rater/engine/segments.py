@@ -1,7 +1,8 @@
 """Segments: many expiring index rows packed in one changelog record.
 
-A segment holds rows of one day bucket, appended by one batch. Its key sorts by day and is used once, so compaction keeps
-every segment until the sweep writes its tombstone. Rows are packed as a MessagePack map; packing and unpacking run in C.
+A segment holds rows of one day bucket, appended by one batch. Its key sorts by day and is used once, so
+compaction keeps every segment until the sweep writes its tombstone. Rows are packed as a MessagePack map;
+packing and unpacking run in C.
 """
 
 import struct

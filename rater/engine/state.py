@@ -1,17 +1,18 @@
 """One task's state as a batch sees it: the committed rows under an overlay of the batch's own writes.
 
-Nothing reaches the store before the batch has committed: `changes` says what the transaction must carry and what the
-store takes afterwards. If the batch fails, this object is dropped with its overlay.
+Nothing reaches the store before the batch has committed: `changes` says what the transaction must carry and
+what the store takes afterwards. If the batch fails, this object is dropped with its overlay.
 
-How rows are kept, in the changelog and in the store (a changelog record and a store row look the same but for segments):
+How rows are kept, in the changelog and in the store (a changelog record and a store row look the same but
+for segments):
 
     b"r" + key                  0x00 + value         a row written by `put`
     b"r" + key                  0x01 + day + value   a row written by `append` (in the store only)
     b"s" + day + number         rows of a segment    in the changelog: the rows; in the store: their keys
     b"m"                        Meta                 next input offsets, written by every batch
 
-The meta row makes the state tell by itself how far the input has been processed: it is the truth, the group's committed
-offsets are a check on it.
+The meta row makes the state tell by itself how far the input has been processed: it is the truth, the
+group's committed offsets are a check on it.
 """
 
 import struct
@@ -47,7 +48,8 @@ class Meta(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What one batch changes: `changelog` goes into its transaction, `rows` into the store after the commit."""
+    """What one batch changes: `changelog` goes into its transaction, `rows` into the store after the
+    commit."""
 
     changelog: list[tuple[bytes, bytes | None]]
     rows: dict[bytes, bytes | None]
@@ -153,7 +155,8 @@ class BatchState:
         self._days.clear()
 
     def _sweep(self, rows: dict[bytes, bytes | None]) -> Iterable[bytes]:
-        """Stored segments that have expired, a bounded number; their rows are added to `rows` as deletions."""
+        """Stored segments that have expired, a bounded number; their rows are added to `rows` as
+        deletions."""
         if self._expired_before_day is None or self._swept:
             return []
         swept: list[bytes] = []
@@ -173,9 +176,7 @@ class BatchState:
         return swept
 
 
-def apply_changelog(
-    store: LocalStore, records: Iterable[tuple[bytes, bytes | None]], position: int
-) -> None:
+def apply_changelog(store: LocalStore, records: Iterable[tuple[bytes, bytes | None]], position: int) -> None:
     """Bring `store` forward by changelog `records` (key, value), in order, up to `position`."""
     rows: dict[bytes, bytes | None] = {}
     for key, value in records:
@@ -222,9 +223,7 @@ def _rows_of(store: LocalStore, segment: bytes, keys: bytes) -> Iterator[bytes]:
             yield _ROW + key
 
 
-def _merge_rows(
-    stored: Iterator[tuple[bytes, bytes]], written: dict[bytes, bytes | None]
-) -> Iterator[tuple[bytes, bytes]]:
+def _merge_rows(stored: Iterator[tuple[bytes, bytes]], written: dict[bytes, bytes | None]) -> Iterator[tuple[bytes, bytes]]:
     overlay = sorted(written.items())
     index = 0
     for key, value in stored:

@@ -1,8 +1,8 @@
 """Local stores: one partition's committed rows, as bytes, with the changelog position they stand at.
 
-A store is a cache of the changelog. It takes rows only after their transaction has committed, and takes them together
-with the position in one atomic write, so whatever a crash leaves behind is a committed state. A store that belongs to
-another task, or can't be opened, is thrown away and rebuilt.
+A store is a cache of the changelog. It takes rows only after their transaction has committed, and takes
+them together with the position in one atomic write, so whatever a crash leaves behind is a committed state.
+A store that belongs to another task, or can't be opened, is thrown away and rebuilt.
 
 Rows here are encoded rows (see `state`); a value of None deletes.
 """
@@ -115,8 +115,8 @@ class RocksStore:
     def _open(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._db = Rdict(str(self._folder), self._options)
-        # Look-ups are mostly of keys that are not there; one by one the bloom filter answers in 0.2 µs, in a list
-        # it takes 0.5 µs.
+        # Look-ups are mostly of keys that are not there; one by one the bloom filter answers in 0.2 µs, in
+        # a list it takes 0.5 µs.
         self.get = self._db.get
         held = self._db.get(_IDENTITY)
         if held is None:
@@ -167,7 +167,8 @@ class RocksStore:
 def open_store(folder: Path, identity: StoreIdentity, cache_bytes: int) -> RocksStore:
     """The store in `folder`; a foreign or broken one is replaced by an empty one.
 
-    Raises StoreBusyError when another process holds it: that one is alive, and its files are not ours to delete.
+    Raises StoreBusyError when another process holds it: that one is alive, and its files are not ours to
+    delete.
     """
     try:
         return RocksStore(folder, identity, cache_bytes)

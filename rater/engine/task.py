@@ -1,10 +1,11 @@
 """A task's life: open, batch by batch, closed and opened anew after a retryable error, until it is stopped.
 
-Each task runs in an asyncio task of its own and takes its next batch only when the last one is committed. So the tasks of one
-worker overlap: while one awaits the broker, another computes; and no task ever has two batches under way.
+Each task runs in an asyncio task of its own and takes its next batch only when the last one is committed.
+So the tasks of one worker overlap: while one awaits the broker, another computes; and no task ever has two
+batches under way.
 
-Errors end in one of two ways (see `errors`): the task is closed and opened again, with a growing wait in between, or the
-worker is told to end.
+Errors end in one of two ways (see `errors`): the task is closed and opened again, with a growing wait in
+between, or the worker is told to end.
 """
 
 import asyncio
@@ -77,7 +78,8 @@ class Task:
         self._running = asyncio.create_task(self._run(), name=f"task {self.id}")
 
     async def stop(self, timeout_s: float) -> bool:
-        """Finish and commit the batch under way, then close. After `timeout_s` give it up instead, and say False."""
+        """Finish and commit the batch under way, then close. After `timeout_s` give it up instead, and say
+        False."""
         assert self._running is not None
         self._stopping.set()
         self.buffer.wake()
@@ -152,13 +154,14 @@ class Task:
         return True
 
     def _positions_only(self, checkpoint: Checkpoint) -> Batch | None:
-        """An empty batch, when the input has moved over what holds no records, so that nobody takes that for lag or,
-        once retention has passed it, for records that were lost."""
+        """An empty batch, when the input has moved over what holds no records, so that nobody takes that
+        for lag or, once retention has passed it, for records that were lost."""
         positions = self.buffer.positions()
         return Batch((), positions) if positions != checkpoint.positions else None
 
     async def _wait_to_reopen(self, retry_wait_s: float) -> float:
-        """Wait, and then for the group to confirm us: to open is to fence, which only the partition's owner may do."""
+        """Wait, and then for the group to confirm us: to open is to fence, which only the partition's owner
+        may do."""
         while not self._stopping.is_set():
             await self._pause(retry_wait_s)
             retry_wait_s = min(2 * retry_wait_s, self._retry_wait_s_max)

@@ -1,0 +1,100 @@
+"""A worker with a toy processor, for the engine's tests and measurements: a sum a key, two outputs and an
+index row a record.
+
+Run as a program it is a worker process: `python toy.py PREFIX`, the rest from the environment (`RATER_…`).
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import msgspec
+
+from rater.engine.api import Record, Sink, State
+from rater.engine.app import EngineApp, TaskGroup, make_app, run_worker
+from rater.settings import Settings
+
+MS_PER_DAY = 86_400_000
+
+
+class Call(msgspec.Struct):
+    id: str
+    amount: int
+
+
+class Account(msgspec.Struct):
+    total: int = 0
+    records: int = 0
+    offset: int = -1
+
+
+class Sums:
+    """Adds up `amount` by key; an id seen before counts for nothing. A value of `b"!"` makes it raise."""
+
+    def __init__(self, prefix: str, partition: int, state: State, sink: Sink) -> None:
+        self._state = state
+        self._sink = sink
+        self._accounts: dict[bytes, Account] = {}
+        self._commands = f"{prefix}commands"
+        self._rated = f"{prefix}rated"
+        self._states = f"{prefix}states"
+        self.partition = partition
+
+    async def process(self, records: Sequence[Record]) -> None:
+        decode = msgspec.json.Decoder(Call).decode
+        encode = msgspec.json.Encoder().encode
+        emit, append = self._sink.emit, self._state.append
+        touched: dict[bytes, Account] = {}
+        calls = [decode(record.value or b"") for record in records]
+        ids = [b"d" + call.id.encode() for call in calls]
+        seen = self._state.get_many(ids)
+        batch_ids: set[bytes] = set()
+        for record, call, call_id, known in zip(records, calls, ids, seen, strict=True):
+            if known is not None or call_id in batch_ids:
+                continue
+            batch_ids.add(call_id)
+            key = record.key or b""
+            account = touched.get(key) or self._account(key)
+            touched[key] = account
+            account.total += call.amount
+            account.records += 1
+            account.offset = record.offset
+            append(record.timestamp // MS_PER_DAY, call_id, b"1")
+            rated = encode({"id": call.id, "total": account.total, "n": account.records, "pad": _PAD})
+            emit(self._rated, key, rated, record.timestamp)
+            if record.topic != self._commands:
+                emit(self._states, key, rated[:250], record.timestamp)
+        for key, account in touched.items():
+            self._state.put(b"a" + key, encode(account))
+
+    def _account(self, key: bytes) -> Account:
+        account = self._accounts.get(key)
+        if account is None:
+            row = self._state.get(b"a" + key)
+            account = Account() if row is None else msgspec.json.decode(row, type=Account)
+            self._accounts[key] = account
+        return account
+
+
+_PAD = "x" * 330
+
+
+def group(prefix: str) -> TaskGroup:
+    return TaskGroup(
+        name="sums",
+        topics=(f"{prefix}commands", f"{prefix}calls"),
+        processor=lambda partition, state, sink: Sums(prefix, partition, state, sink),
+        changelog=f"{prefix}changelog",
+        outputs=(f"{prefix}rated", f"{prefix}states"),
+    )
+
+
+def toy_app(settings: Settings) -> EngineApp:
+    return make_app(settings, [group(settings.topic_prefix)])
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=os.environ.get("LEVEL", "INFO"), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("aiokafka").setLevel("WARNING")
+    sys.exit(run_worker(lambda: toy_app(Settings())))
