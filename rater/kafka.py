@@ -1,5 +1,6 @@
 """Small ways in and out of Kafka for tools: publish rows, read what is committed. The worker has its own, in `engine`."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -13,13 +14,21 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 from rater.simulation import LogRecord
 from rater.topics import Topics
 
+#: Longer than a batch of the worker takes from its first record written to its commit.
+_QUIET_S = 0.5
+_QUIET_TIMEOUT_S = 30.0
+
+
+class BusyError(Exception):
+    """There was no instant at which nothing was being written."""
+
 
 @contextlib.asynccontextmanager
 async def producer(bootstrap: str) -> AsyncIterator[AIOKafkaProducer]:
     """An idempotent producer with Kafka's default partitioner."""
     made = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, linger_ms=5, max_request_size=12_000_000)
-    await made.start()
     try:
+        await made.start()
         yield made
     finally:
         await made.stop()
@@ -46,8 +55,8 @@ async def reader(bootstrap: str, topics: Sequence[str]) -> AsyncIterator[AIOKafk
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap, isolation_level="read_committed", enable_auto_commit=False, auto_offset_reset="earliest"
     )
-    await consumer.start()
     try:
+        await consumer.start()
         partitions = []
         for topic in topics:
             numbers = await consumer._client._wait_on_metadata(topic)  # `partitions_for_topic` knows only what it was asked for
@@ -59,15 +68,21 @@ async def reader(bootstrap: str, topics: Sequence[str]) -> AsyncIterator[AIOKafk
         await consumer.stop()
 
 
-async def read_all(bootstrap: str, topics: Sequence[str]) -> list[LogRecord]:
-    """Everything committed in the topics now, each partition in its order."""
+async def read_all(bootstrap: str, topics: Sequence[str]) -> tuple[list[LogRecord], bool]:
+    """Everything in the topics, each partition in its order, and whether retention has taken what came before.
+
+    Topics written in one transaction agree only as of an instant at which none was under way: it waits for such a
+    one. Raises `BusyError` where there is none for long.
+    """
     async with reader(bootstrap, topics) as consumer:
-        ends = await consumer.end_offsets(list(consumer.assignment()))
+        partitions = list(consumer.assignment())
+        ends = await _quiet_ends(consumer, partitions)
+        truncated = any(begin > 0 for begin in (await consumer.beginning_offsets(partitions)).values())
         found = []
         while any([await consumer.position(tp) < end for tp, end in ends.items()]):
-            for records in (await consumer.getmany(timeout_ms=200)).values():
-                found += [as_log_record(record) for record in records]
-        return found
+            for tp, records in (await consumer.getmany(timeout_ms=200)).items():
+                found += [as_log_record(record) for record in records if record.offset < ends[tp]]
+        return found, truncated
 
 
 async def lag(bootstrap: str, topics: Topics, app_id: str) -> int:
@@ -92,3 +107,16 @@ async def lag(bootstrap: str, topics: Topics, app_id: str) -> int:
 def as_log_record(record: Any) -> LogRecord:
     """aiokafka's record as one of a log."""
     return LogRecord(record.topic, record.timestamp, record.key, record.value, record.headers, record.offset, record.partition)
+
+
+async def _quiet_ends(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+    deadline_s = time.monotonic() + _QUIET_TIMEOUT_S
+    ends = await consumer.end_offsets(partitions)
+    while True:
+        await asyncio.sleep(_QUIET_S)
+        later = await consumer.end_offsets(partitions)
+        if later == ends:
+            return dict(ends)
+        if time.monotonic() > deadline_s:
+            raise BusyError(f"the topics have been written to without a pause of {_QUIET_S} s for {_QUIET_TIMEOUT_S:.0f} s")
+        ends = later

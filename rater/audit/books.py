@@ -6,16 +6,20 @@ Checked, organization by organization
 - every rated call: charge = collected + overdraft if the wallet pays, lots sum to collected, and the ledger has just that;
 - no call is rated twice, none is charged that was not rated;
 - events are numbered 1, 2, 3 … without a gap, up to the state's seq.
+
+The ledger is kept for ever; rated calls and events are not. Where the oldest of those are gone (`truncated`), they may be
+missing from the beginning on, and from there alone.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 import msgspec
 
-from rater.domain.money import parse_micros
+from rater.domain.money import format_micros, parse_micros
 from rater.simulation import LogRecord
 from rater.topics import Topics
 
@@ -69,12 +73,12 @@ class Books:
         return books
 
 
-def audit(books: Books) -> list[Finding]:
+def audit(books: Books, *, truncated: bool = False) -> list[Finding]:
     """Everything that doesn't agree; none is the good answer."""
     findings = []
     for org_id, account in sorted(books.accounts.items()):
-        for check in (_ledger, _calls, _events):
-            findings += [Finding(org_id, message) for message in check(account)]
+        messages = (*_ledger(account), *_calls(account, truncated), *_events(account, truncated))
+        findings += [Finding(org_id, message) for message in messages]
     return findings
 
 
@@ -95,24 +99,24 @@ def _ledger(account: Account) -> Iterable[str]:
                 balance += micros
                 lots[lot_id] += micros
         if balance != parse_micros(transaction["balance_after"]):
-            yield f"transaction {name}: balance_after is {transaction['balance_after']}, postings make {balance / 1_000_000}"
+            yield f"transaction {name}: balance_after is {transaction['balance_after']}, postings make {_text(balance)}"
     state = account.state
     if state is None:
         if account.ledger:
             yield "there is no state record"
         return
     if balance != parse_micros(state["balance"]):
-        yield f"the state's balance is {state['balance']}, the ledger's {balance / 1_000_000}"
+        yield f"the state's balance is {state['balance']}, the ledger's {_text(balance)}"
     overdraft = -lots.pop(None, 0)
     if overdraft != parse_micros(state["overdraft"]):
-        yield f"the state's overdraft is {state['overdraft']}, the ledger's {overdraft / 1_000_000}"
+        yield f"the state's overdraft is {state['overdraft']}, the ledger's {_text(overdraft)}"
     held = {lot["lot_id"]: parse_micros(lot["remaining"]) for lot in state["lots"]}
     if held != {lot_id: micros for lot_id, micros in lots.items() if micros}:
         yield "the state's lots are not the ledger's"
 
 
-def _calls(account: Account) -> Iterable[str]:
-    charges = {t["cdr_id"]: t for t in account.ledger if t["kind"] == "charge"}
+def _calls(account: Account, truncated: bool) -> Iterable[str]:
+    charges = _charges(account, truncated)
     rated = set()
     for call in account.rated:
         cdr_id = call["cdr_id"]
@@ -139,10 +143,27 @@ def _calls(account: Account) -> Iterable[str]:
         yield f"call {cdr_id} was charged and never rated"
 
 
-def _events(account: Account) -> Iterable[str]:
-    for number, event in enumerate(account.events, 1):
-        if event["seq"] != number:
-            yield f"event {number} has seq {event['seq']}: events are missing or repeated"
+def _charges(account: Account, truncated: bool) -> dict[str, Message]:
+    """The ledger's charges by call; without those whose calls retention has taken."""
+    charges = {t["cdr_id"]: t for t in account.ledger if t["kind"] == "charge"}
+    if truncated:  # calls are charged and rated in one order, so what is gone stands at the beginning
+        rated = {call["cdr_id"] for call in account.rated}
+        for cdr_id in list(takewhile(lambda cdr_id: cdr_id not in rated, charges)):
+            del charges[cdr_id]
+    return charges
+
+
+def _events(account: Account, truncated: bool) -> Iterable[str]:
+    expected = account.events[0]["seq"] if truncated and account.events else 1
+    for event in account.events:
+        if event["seq"] != expected:
+            yield f"after event {expected - 1} comes {event['seq']}: events are missing or repeated"
             return
-    if account.state is not None and account.state["seq"] != len(account.events):
-        yield f"the state knows of {account.state['seq']} events, there are {len(account.events)}"
+        expected += 1
+    known = account.state["seq"] if account.state is not None else expected - 1
+    if known != expected - 1 and (account.events or not truncated):
+        yield f"the state knows of {known} events, the last there is has number {expected - 1}"
+
+
+def _text(micros: int) -> str:
+    return format_micros(micros, 2)

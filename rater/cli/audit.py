@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import click
+from aiokafka.errors import KafkaError
 
 from rater.audit import Books
 from rater.audit import audit as audit_books
 from rater.bootstrap import topics_of
 from rater.cli.options import bootstrap_option, prefix_option, settings_with
-from rater.kafka import read_all
+from rater.kafka import BusyError, read_all
 
 _FINDINGS_SHOWN_MAX = 100
 
@@ -23,8 +24,16 @@ def audit(bootstrap: str | None, topic_prefix: str | None) -> None:
     settings = settings_with(bootstrap=bootstrap, topic_prefix=topic_prefix)
     topics = topics_of(settings)
     read = [topics.rated, topics.ledger, topics.event, topics.state]
-    books = Books.of(topics, asyncio.run(read_all(settings.bootstrap, read)))
-    findings = audit_books(books)
+    try:
+        records, truncated = asyncio.run(read_all(settings.bootstrap, read))
+    except KafkaError as error:
+        raise click.ClickException(f"Kafka at {settings.bootstrap}: {error}") from error
+    except BusyError as error:
+        raise click.ClickException(f"{error}; audit again when traffic pauses, or stop the workers for it") from error
+    books = Books.of(topics, records)
+    if not books.accounts:
+        raise click.ClickException("there is nothing to audit: no ledger, no rated call, no event, no state")
+    findings = audit_books(books, truncated=truncated)
     for finding in findings[:_FINDINGS_SHOWN_MAX]:
         click.echo(str(finding), err=True)
     accounts = books.accounts.values()
