@@ -52,14 +52,26 @@ class Desk:
 
     def rate(self, rate: str, prefix: str = "44", increments: str = "60/60", **fields: Any) -> None:
         initial, further = increments.split("/")
-        row = {"rate_id": f"r{prefix}", "service": "outbound", "prefix": prefix, "destination": "there", "country": "GB"}
+        row: dict[str, Any] = {
+            "rate_id": f"r{prefix}",
+            "service": "outbound",
+            "prefix": prefix,
+            "destination": "there",
+            "country": "GB",
+        }
         row |= {"currency": "USD", "rate_per_minute": rate, "effective_from": "2025-01-01T00:00:00Z"}
         row |= {"initial_increment_s": int(initial), "increment_s": int(further)}
         row |= fields
         self.give(self.record(TOPICS.rate, row["rate_id"], row))
 
     def call(self, cdr_id: str = "call", seconds: float = 60, org_id: str = ORG, **fields: Any) -> list[LogRecord]:
-        cdr = {"cdr_id": cdr_id, "org_id": org_id, "user_id": "u1", "call_type": "user_out", "caller": "+14255550100"}
+        cdr: dict[str, Any] = {
+            "cdr_id": cdr_id,
+            "org_id": org_id,
+            "user_id": "u1",
+            "call_type": "user_out",
+            "caller": "+14255550100",
+        }
         cdr |= {"callee": "+442079460000", "answered_at": "2025-10-01T11:00:00Z", "duration_ms": round(seconds * 1000)}
         cdr |= fields
         return self.give(self.record(TOPICS.cdr, org_id, {k: v for k, v in cdr.items() if v is not None}))

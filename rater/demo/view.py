@@ -64,6 +64,12 @@ class View:
             used = ", ".join(f"{p['allowance_id']} {p['minutes_used']}/{p['minutes_total']}" for p in state["pools"])
             status = Text(state["status"], style=_STATUS_STYLE[state["status"]])
             table.add_row(org_id, status, state["balance"], state["currency"], used, state["auto_recharge"]["state"])
-        paid = f"funded by: {counts(tally.funded_by)}\ncharged: {amounts(tally.charged)}\ndead letters: {counts(tally.dead)}"
+        paid = "\n".join(
+            (
+                f"funded by: {counts(tally.funded_by)}",
+                f"charged: {amounts(tally.charged)}",
+                f"dead letters: {counts(tally.dead)}",
+            )
+        )
         events = Panel("\n".join(tally.events) or "none yet", title="events", title_align="left")
         return Group(Text(self._headline(), style="bold"), table, Text(paid), events)

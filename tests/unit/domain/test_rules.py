@@ -182,7 +182,7 @@ def test_rule_23_depleted_and_restored_come_once_a_crossing(desk: Desk) -> None:
 
 
 def auto_recharge(desk: Desk, **fields: Any) -> None:
-    own = {"enabled": True, "trigger_amount": "1000.00", "recharge_amount": "50.00", "payment_method": "card"}
+    own: dict[str, Any] = {"enabled": True, "trigger_amount": "1000.00", "recharge_amount": "50.00", "payment_method": "card"}
     desk.command("auto_recharge.put", **own | fields)
 
 
