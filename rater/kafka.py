@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from rater.simulation import LogRecord
-from rater.topics import Topics
+from rater.topics import Topics, TopicsError
 
 #: Longer than a batch of the worker takes from its first record written to its commit.
 _QUIET_S = 0.5
@@ -38,6 +38,7 @@ async def publish_rows(bootstrap: str, topic: str, rows: Iterable[tuple[str, dic
     """Publish keyed messages, each acknowledged; gives what was published."""
     sent = []
     async with producer(bootstrap) as out:
+        await require_topics(out.client, [topic])
         acknowledgements = []
         for key, message in rows:
             record = LogRecord(topic, time.time_ns() // 1_000_000, key.encode(), msgspec.json.encode(message))
@@ -57,6 +58,7 @@ async def reader(bootstrap: str, topics: Sequence[str]) -> AsyncIterator[AIOKafk
     )
     try:
         await consumer.start()
+        await require_topics(consumer._client, topics)
         partitions = []
         for topic in topics:
             numbers = await consumer._client._wait_on_metadata(topic)  # `partitions_for_topic` knows only what it was asked for
@@ -83,6 +85,14 @@ async def read_all(bootstrap: str, topics: Sequence[str]) -> tuple[list[LogRecor
             for tp, records in (await consumer.getmany(timeout_ms=200)).items():
                 found += [as_log_record(record) for record in records if record.offset < ends[tp]]
         return found, truncated
+
+
+async def require_topics(client: Any, topics: Sequence[str]) -> None:
+    """Raise `TopicsError` at once where topics are missing: aiokafka would wait for them, a warning every 0.1 s."""
+    known = (await client.fetch_all_metadata()).topics()
+    missing = [topic for topic in topics if topic not in known]
+    if missing:
+        raise TopicsError(f"there is no topic {', '.join(missing)}; `rater topics apply` makes them")
 
 
 async def lag(bootstrap: str, topics: Topics, app_id: str) -> int:

@@ -12,6 +12,7 @@ from rater.audit import audit as audit_books
 from rater.bootstrap import topics_of
 from rater.cli.options import bootstrap_option, prefix_option, settings_with
 from rater.kafka import BusyError, read_all
+from rater.topics import TopicsError
 
 _FINDINGS_SHOWN_MAX = 100
 
@@ -26,6 +27,8 @@ def audit(bootstrap: str | None, topic_prefix: str | None) -> None:
     read = [topics.rated, topics.ledger, topics.event, topics.state]
     try:
         records, truncated = asyncio.run(read_all(settings.bootstrap, read))
+    except TopicsError as error:
+        raise click.ClickException(str(error)) from error
     except KafkaError as error:
         raise click.ClickException(f"Kafka at {settings.bootstrap}: {error}") from error
     except BusyError as error:

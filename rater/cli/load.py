@@ -12,7 +12,7 @@ from rater.bootstrap import topics_of
 from rater.cli.options import bootstrap_option, prefix_option, settings_with
 from rater.kafka import publish_rows
 from rater.loading import DeckDefaults, Loaded, check_organizations, check_plans, check_rates
-from rater.topics import Topics
+from rater.topics import Topics, TopicsError
 
 _FAULTS_SHOWN_MAX = 100
 _file = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -100,6 +100,8 @@ def _publish(loaded: Loaded, what: str, bootstrap: str | None, topic_prefix: str
         return
     try:
         asyncio.run(publish_rows(settings.bootstrap, getattr(topics, what), loaded.rows))
+    except TopicsError as error:
+        raise click.ClickException(str(error)) from error
     except KafkaError as error:
         raise click.ClickException(f"Kafka at {settings.bootstrap}: {error}; publish it again, that does no harm") from error
     click.echo(f"{len(loaded.rows)} {what} records published")

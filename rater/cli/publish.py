@@ -18,7 +18,8 @@ from rater.bootstrap import topics_of
 from rater.cli.options import bootstrap_option, prefix_option, settings_with
 from rater.domain.messages import read_cdr
 from rater.domain.rejection import Rejected
-from rater.kafka import producer
+from rater.kafka import producer, require_topics
+from rater.topics import TopicsError
 
 _FAULTS_SHOWN_MAX = 100
 #: Sent and not yet acknowledged, at most: what a stream can make us hold is bounded.
@@ -44,6 +45,8 @@ def publish(file: Path, format_: str, bootstrap: str | None, topic_prefix: str |
     try:
         with stream:
             asyncio.run(publishing.run(settings.bootstrap, topics_of(settings).cdr))
+    except TopicsError as error:
+        raise click.ClickException(str(error)) from error
     except KafkaError as error:
         done = f"{publishing.acknowledged} CDRs are published for certain"
         raise click.ClickException(f"Kafka at {settings.bootstrap}: {error}; {done}; again does no harm") from error
@@ -66,6 +69,7 @@ class _Publishing:
         """Publish everything, and return when it is all acknowledged. Raises KafkaError."""
         under_way: list[Future[Any]] = []
         async with producer(bootstrap) as out:
+            await require_topics(out.client, [topic])
             with self._progress() as progress:
                 task = progress.add_task("publishing", total=self._total_bytes, calls=0)
                 for key, value, read_bytes in self._calls():
