@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,7 @@ class Demo:
         await asyncio.sleep(TICK_S)  # for the watcher to take what its last poll brought
 
     def _report(self, tally: Tally) -> int:
-        say = self.console.print
+        say = partial(self.console.print, soft_wrap=True)
         books = Books.of(self.topics, tally.records)
         duplicates = tally.published - tally.rated - tally.dead.total()
         say("\n[bold]Summary[/bold]")
@@ -227,13 +228,13 @@ class Demo:
             findings.append(Finding("all", "more came out than went in"))
         say("\n[bold]Audit[/bold]")
         for finding in findings:
-            say(f"  [red]{finding}[/red]", soft_wrap=True)
+            say(f"  [red]{finding}[/red]")
         transactions = sum(len(account.ledger) for account in books.accounts.values())
         say(
             f"  {transactions} ledger transactions of {len(books.accounts)} organizations, added up and held against the"
             f" states, the rated calls\n  and `rater simulate` over the same {len(log)} records:"
         )
-        say("  [red]they differ[/red]" if findings else "  [green]every balance agrees, to the last micro-cent[/green]")
+        say("  [red]they differ[/red]" if findings else "  [green]every balance agrees, to the last millionth[/green]")
         say("\n[bold]Next[/bold]")
         say("  rater demo --keep                  leaves it running to play with")
         say("  rater load rates FILE --dry-run    checks a rate deck of your own")

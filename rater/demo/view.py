@@ -54,7 +54,8 @@ class View:
         elapsed_s = max(0.1, time.monotonic() - self._start_s)
         return (
             f"{tally.published} CDRs in, {tally.rated} rated ({tally.rated / elapsed_s:.0f}/s), "
-            f"{tally.dead.total()} dead-lettered; published to committed: p50 {tally.latency_ms(50)} ms, p99 {tally.latency_ms(99)} ms"
+            f"{tally.dead.total()} dead-lettered; published to committed: "
+            f"p50 {tally.latency_ms(50)} ms, p99 {tally.latency_ms(99)} ms"
         )
 
     def _screen(self) -> Group:
