@@ -39,7 +39,7 @@ CLOCKS = frozenset({"now", "today", "utcnow"})
 # What surrounds a checkout on the machine it was written on is no business of the product.
 OUTSIDE = re.compile(r"(\.\./|(?<![\w./-]))shared" + r"/|(?<![\w.])/work" + r"/")
 TEXT = frozenset({"", ".cfg", ".json", ".md", ".py", ".toml", ".txt", ".yaml", ".yml"})
-SKIPPED = frozenset({".git", ".venv", ".tools", "__pycache__", "dist"})
+SKIPPED = frozenset({".git", ".hypothesis", ".venv", ".tools", "__pycache__", "dist"})
 
 
 def identify(path: Path) -> str:
