@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from rater.audit.books import Books, Finding
+from rater.audit.books import Account, Books, Finding, Message
 from rater.simulation import LogRecord, simulate
 from rater.topics import Topics
 
@@ -45,7 +45,7 @@ def worker_order(topics: Topics, before: Iterable[LogRecord], live: Sequence[Log
 
 
 def compare(topics: Topics, log: Iterable[LogRecord], books: Books) -> list[Finding]:
-    """Ledger and balances of the worker against those of the simulation, organization by organization."""
+    """Ledger, rated calls and balances of the worker against those of the simulation, organization by organization."""
     second = Books.of(topics, simulate(topics, log))
     findings = []
     for org_id in sorted({*books.accounts, *second.accounts}):
@@ -59,7 +59,14 @@ def compare(topics: Topics, log: Iterable[LogRecord], books: Books) -> list[Find
             findings.append(Finding(org_id, "the ledger is not what simulate says"))
         if len(one.rated) != len(other.rated):
             findings.append(Finding(org_id, f"{len(one.rated)} rated calls, simulate says {len(other.rated)}"))
+        elif _calls(one) != _calls(other):
+            findings.append(Finding(org_id, "the rated calls are not what simulate says"))
     return findings
+
+
+def _calls(account: Account) -> list[Message]:
+    """The rated calls, but for the balance beside them: a free call may stand on either side of a command."""
+    return [{name: value for name, value in call.items() if name != "balance_after"} for call in account.rated]
 
 
 def _cdr_id(record: LogRecord) -> str:
