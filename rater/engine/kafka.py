@@ -16,9 +16,10 @@ from typing import Any, Protocol
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from rater.engine.errors import BrokerNotReadyError, TopicsError
-from rater.engine.output import BatchBuilder
+from rater.engine.output import RecordBatch
 from rater.settings import Settings
 
 __all__ = ["AiokafkaKafka", "ChangelogReader", "Kafka", "TaskProducer", "TopicPartition", "client_options"]
@@ -35,9 +36,9 @@ class TaskProducer(Protocol):
 
     async def begin(self) -> None: ...
 
-    def create_batch(self) -> BatchBuilder: ...
+    def create_batch(self) -> RecordBatch: ...
 
-    async def send_batch(self, batch: BatchBuilder, topic: str, partition: int) -> "asyncio.Future[Any]": ...
+    async def send_batch(self, batch: RecordBatch, topic: str, partition: int) -> "asyncio.Future[Any]": ...
 
     async def send_offsets(self, offsets: Mapping[TopicPartition, int], group_id: str) -> None: ...
 
@@ -126,9 +127,9 @@ class AiokafkaKafka:
             transaction_timeout_ms=settings.broker_timeout_ms * _STEPS_OF_A_TRANSACTION,
             request_timeout_ms=settings.broker_timeout_ms,
             max_batch_size=settings.output_batch_bytes_max,
-            compression_type="lz4",
+            compression_type=None if settings.output_compression == "none" else settings.output_compression,
         )
-        opened = AiokafkaTaskProducer(producer, self._timeout_s)
+        opened = AiokafkaTaskProducer(producer, self._timeout_s, settings.output_batch_bytes_max)
         try:
             async with asyncio.timeout(self._timeout_s):
                 await producer.start()
@@ -213,19 +214,35 @@ class AiokafkaChangelogReader:
                 raise TimeoutError(f"{self._partition} can't be read beyond {position}, its end is {end}")
 
 
+class TransactionalBatch(BatchBuilder):  # type: ignore[misc]
+    """aiokafka's batch with a leaner way in: its `append` takes a third of what a small output costs."""
+
+    def add(self, timestamp_ms: int, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> object | None:
+        metadata: object | None = self._builder.append(self._relative_offset, timestamp_ms, key, value, headers)
+        if metadata is None:
+            self.close()
+        else:
+            self._relative_offset += 1
+        return metadata
+
+
 class AiokafkaTaskProducer:
     """Implements `TaskProducer`."""
 
-    def __init__(self, producer: Any, timeout_s: float) -> None:
+    def __init__(self, producer: Any, timeout_s: float, batch_bytes_max: int) -> None:
         self._producer = producer
         self._timeout_s = timeout_s
-        self.create_batch = producer.create_batch
+        self._batch_bytes_max = batch_bytes_max
+        self._compression = producer._message_accumulator._compression_type
+
+    def create_batch(self) -> TransactionalBatch:
+        return TransactionalBatch(self._batch_bytes_max, self._compression, is_transactional=1)
 
     async def begin(self) -> None:
         async with asyncio.timeout(self._timeout_s):
             await self._producer.begin_transaction()
 
-    async def send_batch(self, batch: BatchBuilder, topic: str, partition: int) -> "asyncio.Future[Any]":
+    async def send_batch(self, batch: RecordBatch, topic: str, partition: int) -> "asyncio.Future[Any]":
         known = self._producer.client.cluster.partitions_for_topic(topic)
         if known is None:
             try:

@@ -1,6 +1,6 @@
 """The sink: a batch's output records, packed for the broker as they are emitted.
 
-Records are appended to Kafka record batches at once (aiokafka's `create_batch`), which is several times
+Records are put into Kafka record batches at once (aiokafka's batch API), which is several times
 cheaper than sending them one by one. They are sent only with the batch's transaction, all to the task's own
 partition number.
 
@@ -10,21 +10,22 @@ send has failed.
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import zip_longest
 from typing import Any, Protocol
 
 from rater.engine.api import Headers
 
-__all__ = ["BatchBuilder", "Outbox", "Sender"]
+__all__ = ["Outbox", "RecordBatch", "Sender"]
 
 
-class BatchBuilder(Protocol):
-    """aiokafka's `BatchBuilder`."""
+_NO_HEADERS: list[tuple[str, bytes]] = []
 
-    def append(
-        self, *, timestamp: int, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]
-    ) -> object | None:
+
+class RecordBatch(Protocol):
+    """One Kafka record batch in the making."""
+
+    def add(self, timestamp_ms: int, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> object | None:
         """None when the batch is full; an empty batch takes a record of any size."""
 
     def record_count(self) -> int: ...
@@ -33,9 +34,9 @@ class BatchBuilder(Protocol):
 class Sender(Protocol):
     """What the outbox needs of a producer; see `kafka.TaskProducer`."""
 
-    def create_batch(self) -> BatchBuilder: ...
+    def create_batch(self) -> RecordBatch: ...
 
-    async def send_batch(self, batch: BatchBuilder, topic: str, partition: int) -> "asyncio.Future[Any]":
+    async def send_batch(self, batch: RecordBatch, topic: str, partition: int) -> "asyncio.Future[Any]":
         """Queue the batch; the future holds the metadata of its first record, or why it failed."""
 
 
@@ -45,8 +46,8 @@ class Outbox:
     def __init__(self, sender: Sender, partition: int) -> None:
         self._sender = sender
         self._partition = partition
-        self._full: dict[str, list[BatchBuilder]] = {}
-        self._open: dict[str, BatchBuilder] = {}
+        self._full: dict[str, list[RecordBatch]] = {}
+        self._open: dict[str, RecordBatch] = {}
         self.records = 0
 
     def emit(
@@ -57,15 +58,15 @@ class Outbox:
         timestamp_ms: int,
         headers: Headers = (),
     ) -> None:
+        header_list = list(headers) if headers else _NO_HEADERS
         batch = self._open.get(topic)
         if batch is None:
             batch = self._open[topic] = self._sender.create_batch()
-        header_list = list(headers) if headers else []
-        if batch.append(timestamp=timestamp_ms, key=key, value=value, headers=header_list) is None:
+        if batch.add(timestamp_ms, key, value, header_list) is None:
             self._full.setdefault(topic, []).append(batch)
             batch = self._open[topic] = self._sender.create_batch()
-            appended = batch.append(timestamp=timestamp_ms, key=key, value=value, headers=header_list)
-            assert appended is not None, "an empty record batch takes any record"
+            added = batch.add(timestamp_ms, key, value, header_list)
+            assert added is not None, "an empty record batch takes any record"
         self.records += 1
 
     async def send(self, last_topic: str, last_records: Iterable[tuple[bytes, bytes | None]]) -> int | None:
@@ -83,7 +84,7 @@ class Outbox:
         ]
         last = self._open[last_topic]
         self._full, self._open, self.records = {}, {}, 0
-        sends: dict[BatchBuilder, asyncio.Future[Any]] = {}
+        sends: dict[RecordBatch, asyncio.Future[Any]] = {}
         # Topics by turns: the broker takes one record batch a partition at a time.
         for turn in zip_longest(*queues):
             for topic, batch in filter(None, turn):
