@@ -44,7 +44,8 @@ def kafka(port: int, data_dir: Path | None, brokers: int, with_topics: bool, top
     and deletes nothing by age.
     """
     settings = settings_with(topic_prefix=topic_prefix)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background job begins with SIGINT ignored
+        signal.signal(number, _interrupt)
     try:
         with _folder(data_dir) as folder, EmbeddedKafka(folder, brokers, port=port or None) as running:
             if with_topics:

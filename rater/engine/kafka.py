@@ -139,20 +139,24 @@ class AiokafkaKafka:
         return opened
 
     async def committed(self, group_id: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        async with asyncio.timeout(self._timeout_s):
-            while True:
-                try:
-                    found = await self._admin.list_consumer_group_offsets(group_id, partitions=list(partitions))
-                    break
-                except KafkaError as error:
-                    if not error.retriable:
-                        raise
-                await asyncio.sleep(_RETRY_S)
-        # A coordinator that is not ready answers with an error for the whole group, which aiokafka doesn't
-        # look at.
-        missing = [partition for partition in partitions if partition not in found]
-        if missing:
-            raise BrokerNotReadyError(f"no answer about the committed offsets of {missing} in group {group_id}")
+        missing = list(partitions)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                while True:
+                    try:
+                        found = await self._admin.list_consumer_group_offsets(group_id, partitions=list(partitions))
+                        # A coordinator that is still loading answers with an error for the whole group, which aiokafka
+                        # passes over: partitions are then left out.
+                        missing = [partition for partition in partitions if partition not in found]
+                        if not missing:
+                            break
+                    except KafkaError as error:
+                        if not error.retriable:
+                            raise
+                    await asyncio.sleep(_RETRY_S)
+        except TimeoutError as error:
+            message = f"no answer about the committed offsets of {missing} in group {group_id}"
+            raise BrokerNotReadyError(message) from error
         return {partition: held.offset for partition, held in found.items() if held.offset >= 0}
 
     async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
