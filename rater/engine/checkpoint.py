@@ -39,7 +39,7 @@ from rater.engine.errors import (
 )
 from rater.engine.kafka import Kafka, TaskProducer, TopicPartition
 from rater.engine.output import Outbox
-from rater.engine.state import BatchState, Meta, apply_changelog, read_meta
+from rater.engine.state import BatchState, Changes, Meta, apply_changelog, read_meta
 from rater.engine.stats import TaskStats
 from rater.engine.store import LocalStore
 
@@ -85,6 +85,7 @@ class Checkpoint:
         stats: TaskStats,
         store_age_ms_max: int,
         accept_lost_input: bool,
+        send_timeout_s: float,
     ) -> None:
         self._task = task
         self._kafka = kafka
@@ -93,6 +94,7 @@ class Checkpoint:
         self._stats = stats
         self._store_age_ms_max = store_age_ms_max
         self._accept_lost_input = accept_lost_input
+        self._send_timeout_s = send_timeout_s
         self._producer: TaskProducer | None = None
         self._store: LocalStore | None = None
         self._processor: Processor
@@ -134,8 +136,7 @@ class Checkpoint:
         outputs = self._outbox.records
         await self._producer.begin()
         try:
-            sent_to = await self._outbox.send(self._task.changelog, changes.changelog)
-            await self._producer.send_offsets(self._offsets(positions), self._task.app_id)
+            sent_to = await self._send(changes, self._offsets(positions))
         except Exception:
             self._stats.aborts += 1
             await self._abort()
@@ -240,6 +241,27 @@ class Checkpoint:
             for topic, offset in positions.items()
             if offset != self.positions[topic]
         }
+
+    async def _send(self, changes: Changes, offsets: Mapping[TopicPartition, int]) -> int | None:
+        """Put everything into the open transaction; returns when all of it has been acknowledged.
+
+        The offsets go while the records are on their way, but not before them: the broker may still be ending the last
+        transaction, and aiokafka asks again sooner for a partition than for a group.
+        """
+        assert self._producer is not None
+        async with asyncio.timeout(self._send_timeout_s):
+            sends = await self._outbox.queue(self._task.changelog, changes.changelog)
+        offsets_sent = asyncio.create_task(self._producer.send_offsets(offsets, self._task.app_id))
+        try:
+            async with asyncio.timeout(self._send_timeout_s):
+                sent_to = await sends.acknowledged()
+            await offsets_sent
+        finally:
+            offsets_sent.cancel()
+            await asyncio.wait([offsets_sent])
+            if not offsets_sent.cancelled():
+                offsets_sent.exception()  # the error that counts is the one being raised
+        return sent_to
 
     async def _commit(self) -> None:
         assert self._producer is not None

@@ -249,6 +249,7 @@ class Engine(Service):
                 stats,
                 settings.store_age_ms_max,
                 settings.accept_lost_input,
+                settings.broker_timeout_ms / 1000,
             )
 
         def is_dry(topic: str, position: int) -> bool:

@@ -29,6 +29,7 @@ _STOP_TIMEOUT_S = 1.0
 _READ_WAIT_MS = 20
 _METADATA_AGE_MS = 60_000
 _RETRY_S = 0.1
+_RETRY_BACKOFF_MS = 20  # mostly for the end of the last transaction, which takes the broker a few ms
 
 
 class TaskProducer(Protocol):
@@ -126,6 +127,7 @@ class AiokafkaKafka:
             transactional_id=transactional_id,
             transaction_timeout_ms=settings.broker_timeout_ms * _STEPS_OF_A_TRANSACTION,
             request_timeout_ms=settings.broker_timeout_ms,
+            retry_backoff_ms=_RETRY_BACKOFF_MS,
             max_batch_size=settings.output_batch_bytes_max,
             compression_type=None if settings.output_compression == "none" else settings.output_compression,
         )

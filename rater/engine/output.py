@@ -11,12 +11,13 @@ send has failed.
 import asyncio
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Protocol
 
 from rater.engine.api import Headers
 
-__all__ = ["Outbox", "RecordBatch", "Sender"]
+__all__ = ["Outbox", "RecordBatch", "Sender", "Sends"]
 
 
 _NO_HEADERS: list[tuple[str, bytes]] = []
@@ -41,7 +42,7 @@ class Sender(Protocol):
 
 
 class Outbox:
-    """Implements `api.Sink` for one task; `send` empties it into the open transaction."""
+    """Implements `api.Sink` for one task; `queue` empties it into the open transaction."""
 
     def __init__(self, sender: Sender, partition: int) -> None:
         self._sender = sender
@@ -69,13 +70,8 @@ class Outbox:
             assert added is not None, "an empty record batch takes any record"
         self.records += 1
 
-    async def send(self, last_topic: str, last_records: Iterable[tuple[bytes, bytes | None]]) -> int | None:
-        """Send everything, and `last_records` to `last_topic`; return when the broker has acknowledged all
-        of it.
-
-        Returns the offset after the last of `last_records`, None when the broker didn't say. Raises the
-        first error of any send, after all have come to an end.
-        """
+    async def queue(self, last_topic: str, last_records: Iterable[tuple[bytes, bytes | None]]) -> "Sends":
+        """Hand everything over to the producer, and `last_records` to `last_topic` after it."""
         timestamp_ms = time.time_ns() // 1_000_000
         for key, value in last_records:
             self.emit(last_topic, key, value, timestamp_ms)
@@ -84,17 +80,33 @@ class Outbox:
         ]
         last = self._open[last_topic]
         self._full, self._open, self.records = {}, {}, 0
-        sends: dict[RecordBatch, asyncio.Future[Any]] = {}
+        futures: dict[RecordBatch, asyncio.Future[Any]] = {}
         # Topics by turns: the broker takes one record batch a partition at a time.
         for turn in zip_longest(*queues):
             for topic, batch in filter(None, turn):
-                sends[batch] = await self._sender.send_batch(batch, topic, self._partition)
-                sends[batch].add_done_callback(_observe)
-        await asyncio.wait(sends.values())
-        for send in sends.values():
-            send.result()
-        first_offset = getattr(sends[last].result(), "offset", None)
-        return None if first_offset is None or first_offset < 0 else first_offset + last.record_count()
+                futures[batch] = await self._sender.send_batch(batch, topic, self._partition)
+                futures[batch].add_done_callback(_observe)
+        return Sends(futures, last)
+
+
+@dataclass(frozen=True, slots=True)
+class Sends:
+    """Record batches on their way to the broker."""
+
+    futures: dict[RecordBatch, "asyncio.Future[Any]"]
+    last: RecordBatch
+
+    async def acknowledged(self) -> int | None:
+        """Return when the broker has acknowledged every one of them.
+
+        Returns the offset after the last record, None when the broker didn't say. Raises the first error of any
+        send, after all have come to an end.
+        """
+        await asyncio.wait(self.futures.values())
+        for future in self.futures.values():
+            future.result()
+        first_offset = getattr(self.futures[self.last].result(), "offset", None)
+        return None if first_offset is None or first_offset < 0 else first_offset + self.last.record_count()
 
 
 def _observe(send: "asyncio.Future[Any]") -> None:

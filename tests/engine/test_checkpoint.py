@@ -45,6 +45,7 @@ class Bench:
             self.stats,
             store_age_ms_max=3_600_000,
             accept_lost_input=False,
+            send_timeout_s=5.0,
         )
 
     async def run(self, checkpoint: Checkpoint, start: int, end: int) -> None:
@@ -257,7 +258,8 @@ async def test_a_record_larger_than_a_record_batch_is_sent_in_one_of_its_own(
         for size in sizes:
             outbox.emit(f"{prefix}rated", b"k", b"z" * size, 1)
         await producer.begin()
-        await outbox.send(f"{prefix}changelog", [(b"k", b"v")])
+        sends = await outbox.queue(f"{prefix}changelog", [(b"k", b"v")])
+        await sends.acknowledged()
         await producer.commit()
     finally:
         await producer.close()
