@@ -6,23 +6,42 @@ ignored), what the rater writes is closed.
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from rater.domain import messages, outputs
-from rater.domain.money import AMOUNT_PATTERN, SIGNED_AMOUNT_PATTERN
+from rater.domain.money import AMOUNT_PATTERN
 from rater.resources import schemas_dir
 from rater.topics import load_topics
 
 Schema = dict[str, Any]
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
-_AMOUNT: Schema = {"type": "string", "pattern": SIGNED_AMOUNT_PATTERN, "description": "Money, a decimal string (rule 1)."}
-_MOMENT: Schema = {"type": "string", "format": "date-time", "description": "RFC 3339, UTC, ending in Z (rule 3)."}
+# No bound on the digits before the point: each amount that comes in has one, a sum of them need not keep to it.
+_WRITTEN_AMOUNT = r"^-?(0|[1-9][0-9]*)(\.[0-9]{1,6})?$"
+_AMOUNT: Schema = {"type": "string", "pattern": _WRITTEN_AMOUNT, "description": "Money, a decimal string (rule 1)."}
+_MOMENT: Schema = {
+    "type": "string",
+    "format": "date-time",
+    "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?Z$",
+    "description": "RFC 3339, UTC, ending in Z (rule 3).",
+}
+_READ_MOMENT: Schema = {"type": "string", "format": "date-time", "description": "RFC 3339 with a zone (rule 3)."}
 _TEXT: Schema = {"type": "string"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _YES_NO: Schema = {"type": "boolean"}
+
+#: Fields of what is written that hold one of a few words, and the least that counts can be.
+_WORDS: dict[str, list[str | None]] = {
+    "account": ["wallet", "sales", "usage", "forfeited", "adjustments"],
+    "call_type": list(get_args(messages.CallType)),
+    "funded_by": ["free", "included", "mixed", "credit", "unfunded"],
+    "kind": ["purchase", "recharge", "charge", "adjustment", "expiry", "void"],
+    "reason": ["unanswered", "inbound", "emergency", "on-net", "no_communications_credits_licence", None],
+    "service": ["inbound", "outbound", "toll-free-inbound", "conference-dial-out", "emergency"],
+}
+_LEAST = {"attempt": 1, "billed_s": 0, "episode": 1, "included_minutes": 0, "priced_s": 0, "seq": 1, "version": 1}
 
 EVENT_TYPES = (
     "organization.changed",
@@ -53,7 +72,7 @@ def schemas() -> dict[str, Schema]:
     topics = load_topics()
     made = {
         topics.cdr: _of(messages.Cdr),
-        topics.command: _of(messages.AnyCommand, issued_at=_MOMENT),
+        topics.command: _of(messages.AnyCommand, issued_at=_READ_MOMENT),
         topics.plan: _of(messages.Plan),
         topics.rate: _of(messages.Rate),
         topics.rated: _written(outputs.RatedCall),
@@ -68,9 +87,8 @@ def schemas() -> dict[str, Schema]:
         },
     }
     for name in (topics.event, topics.notification):
-        made[name]["$defs"]["Event" if name == topics.event else "Notification"]["properties"]["type"] = {
-            "enum": list(EVENT_TYPES)
-        }
+        types = EVENT_TYPES if name == topics.event else sorted(outputs.NOTIFIED)
+        made[name]["$defs"]["Event" if name == topics.event else "Notification"]["properties"]["type"] = {"enum": list(types)}
     found = {}
     for topic in topics.definitions:
         if topic.schema is not None:
@@ -109,8 +127,14 @@ def _written(message: type) -> Schema:
         for name, field in definition["properties"].items():
             if name in ("amount", "charge", "collected", "overdraft", "balance_after"):
                 field |= _AMOUNT
-            elif name in ("at", "rated_at", "requested_at"):
+            elif name in ("rate_per_minute", "connection_fee"):
+                definition["properties"][name] = {"anyOf": [_AMOUNT, {"type": "null"}]}
+            elif name in ("at", "answered_at", "rated_at", "requested_at"):
                 field |= _MOMENT
+            elif name in _WORDS:
+                definition["properties"][name] = {"enum": _WORDS[name]}
+            elif name in _LEAST:
+                field["minimum"] = _LEAST[name]
     return schema
 
 
