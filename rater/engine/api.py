@@ -15,13 +15,18 @@ Invariants a processor can rely on:
   worker. A record that can't be handled is therefore the processor's own to answer for (a dead letter
   through the sink).
 
+Due work. A processor that has work of its own making at times it knows is a `TimedProcessor`: the engine
+calls `tick` once the moment has come, between two batches, in a transaction of its own. A tick is all or
+nothing exactly as a batch is; the input stays where it is. What is due must stand in the state, as the next
+processor knows nothing else.
+
 Topic names, in `Record.topic` and `Sink.emit`, are the physical ones, prefix included.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-__all__ = ["Headers", "Processor", "ProcessorFactory", "Record", "Sink", "State"]
+__all__ = ["Headers", "Processor", "ProcessorFactory", "Record", "Sink", "State", "TimedProcessor"]
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -94,6 +99,21 @@ class Processor(Protocol):
 
     async def process(self, records: Sequence[Record]) -> None:
         """Handle one batch; called once a batch, with the records in processing order."""
+
+
+@runtime_checkable
+class TimedProcessor(Processor, Protocol):
+    """A processor with due work besides its records."""
+
+    def next_due_ms(self) -> int | None:
+        """When `tick` is to be called next, in ms since the epoch; None: nothing is due. Asked often: cheap."""
+
+    async def tick(self, now_ms: int) -> None:
+        """Do what is due by `now_ms`, or a part of it; called when `next_due_ms() <= now_ms`.
+
+        A worker that has been away calls it late. It waits, if not for ever, until the input has been read to its end:
+        what is due is best judged by the newest records.
+        """
 
 
 ProcessorFactory = Callable[[int, State, Sink], Processor]

@@ -56,12 +56,18 @@ class EngineApp(faust.App):
     consumer: BatchConsumer
 
     def __init__(
-        self, settings: Settings, groups: Sequence[TaskGroup], followers: Sequence[Follower] = (), **options: Any
+        self,
+        settings: Settings,
+        groups: Sequence[TaskGroup],
+        followers: Sequence[Follower] = (),
+        *,
+        clock_ms: Callable[[], int] | None = None,
+        **options: Any,
     ) -> None:
         self.settings = settings
         self.closing = threading.Event()
         super().__init__(settings.app_id, **{**_faust_options(settings), **options})
-        self.engine = Engine(self, settings, groups, followers, beacon=self.beacon)
+        self.engine = Engine(self, settings, groups, followers, clock_ms=clock_ms or wall_clock_ms, beacon=self.beacon)
 
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self)
@@ -89,8 +95,17 @@ class EngineApp(faust.App):
 
 
 def make_app(settings: Settings, tasks: Sequence[TaskGroup], followers: Sequence[Follower] = (), **options: Any) -> EngineApp:
-    """The app of one worker. `options` are Faust's own settings, over the engine's choice of them."""
+    """The app of one worker.
+
+    `clock_ms` among the options is what due work goes by, the wall clock by default; the others are Faust's own settings,
+    over the engine's choice of them.
+    """
     return EngineApp(settings, tasks, followers, **options)
+
+
+def wall_clock_ms() -> int:
+    """Now, in ms since the epoch."""
+    return time.time_ns() // 1_000_000
 
 
 async def serve(app: EngineApp, stop: asyncio.Event) -> None:

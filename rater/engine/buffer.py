@@ -97,6 +97,10 @@ class InputBuffer:
         held."""
         return {lane.topic: self._next_offset(lane) for lane in self._lanes.values()}
 
+    def is_drained(self) -> bool:
+        """Whether nothing is held and the broker is known to hold nothing more."""
+        return all(not lane.records and self.is_dry(lane.topic, lane.position) for lane in self._lanes.values())
+
     def held(self, topic: str) -> int:
         """Records of `topic` fetched and not taken."""
         lane = self._lanes.get(topic)

@@ -14,6 +14,7 @@ What is guaranteed, and by which step:
 - *Known or asked.* A commit without an answer may have happened or not (CommitUnknownError). The next
   `open` settles it: its InitProducerId ends the transaction either way, and state and offsets are read
   again.
+- *Due work alike.* `tick` is a batch without records: the same transaction, the same way to fail.
 - *The local store is never ahead.* It takes a batch's rows after the commit, with their changelog position,
   in one write.
 
@@ -24,12 +25,12 @@ was not committed. Close it and open a new one.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mode.utils.logging import get_logger
 
-from rater.engine.api import Processor, ProcessorFactory, Record
+from rater.engine.api import Processor, ProcessorFactory, Record, TimedProcessor
 from rater.engine.errors import (
     CommitUnknownError,
     InputLostError,
@@ -98,6 +99,7 @@ class Checkpoint:
         self._producer: TaskProducer | None = None
         self._store: LocalStore | None = None
         self._processor: Processor
+        self._timed: TimedProcessor | None = None
         self._state: BatchState
         self._outbox: Outbox
         self.positions: dict[str, int] = {}
@@ -113,6 +115,7 @@ class Checkpoint:
         self._state = BatchState(self._store, meta or Meta({}))
         self._outbox = Outbox(self._producer, task.partition)
         self._processor = self._make_processor(task.partition, self._state, self._outbox)
+        self._timed = self._processor if isinstance(self._processor, TimedProcessor) else None
         return self.positions
 
     async def run(self, records: Sequence[Record], moved: Mapping[str, int]) -> None:
@@ -121,14 +124,39 @@ class Checkpoint:
         `moved` (topic → next offset) is where the input stands after the batch. Without records it only
         takes the positions past what holds none: transaction markers, aborted records.
         """
-        assert self._producer is not None
-        assert self._store is not None
         positions = {**self.positions, **moved}
         self._check_batch(records, positions)
+        await self._transact(self._processor.process(records) if records else None, positions)
+        self._stats.records += len(records)
+        self._stats.batches += 1
+
+    def next_due_ms(self) -> int | None:
+        """When the processor has work without records, ms since the epoch."""
+        return None if self._timed is None else self._timed.next_due_ms()
+
+    async def tick(self, now_ms: int) -> None:
+        """Have the processor do what is due by `now_ms`, and commit it. The input stays where it is."""
+        assert self._timed is not None
+        await self._transact(self._timed.tick(now_ms), self.positions)
+        self._stats.ticks += 1
+
+    async def close(self) -> None:
+        """Let go of everything; an open transaction is left to the next InitProducerId. Never raises."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.close()
+        store, self._store = self._store, None
+        if store is not None:
+            store.close()
+
+    async def _transact(self, work: Awaitable[None] | None, positions: dict[str, int]) -> None:
+        """One transaction: what `work` emits and changes, and `positions` as the input's new ones."""
+        assert self._producer is not None
+        assert self._store is not None
         started_s = time.monotonic()
-        if records:
+        if work is not None:
             try:
-                await self._processor.process(records)
+                await work
             except Exception as error:
                 raise ProcessorFailedError(f"{self._task}: the processor raised {error!r}") from error
         processed_s = time.monotonic()
@@ -145,16 +173,9 @@ class Checkpoint:
         self._store.write(changes.rows, self._store.position if sent_to is None else sent_to)
         self._state.committed(changes)
         self.positions = positions
-        self._count(len(records), outputs, processed_s - started_s, time.monotonic() - processed_s)
-
-    async def close(self) -> None:
-        """Let go of everything; an open transaction is left to the next InitProducerId. Never raises."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            await producer.close()
-        store, self._store = self._store, None
-        if store is not None:
-            store.close()
+        self._stats.outputs += outputs
+        self._stats.process_s += processed_s - started_s
+        self._stats.commit_s += time.monotonic() - processed_s
 
     async def _restore(self, store: LocalStore) -> None:
         """Bring the store to the changelog's end, judged by position."""
@@ -276,11 +297,3 @@ class Checkpoint:
         with contextlib.suppress(Exception):
             async with asyncio.timeout(_ABORT_TIMEOUT_S):
                 await self._producer.abort()
-
-    def _count(self, records: int, outputs: int, process_s: float, commit_s: float) -> None:
-        stats = self._stats
-        stats.records += records
-        stats.outputs += outputs
-        stats.batches += 1
-        stats.process_s += process_s
-        stats.commit_s += commit_s

@@ -75,6 +75,8 @@ class Engine(Service):
         settings: Settings,
         groups: Sequence[TaskGroup],
         followers: Sequence[Follower] = (),
+        *,
+        clock_ms: Callable[[], int],
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -83,6 +85,7 @@ class Engine(Service):
         self.groups = tuple(groups)
         self.followers = tuple(followers)
         self.stats = EngineStats()
+        self.clock_ms = clock_ms
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
         self._kafka = AiokafkaKafka(settings)
@@ -273,6 +276,7 @@ class Engine(Service):
             self.fail,
             settings.retry_wait_ms_max / 1000,
             self._opening,
+            self.clock_ms,
         )
         self._assigned[group.name, partition] = task
         for tp in task_id.inputs:

@@ -261,6 +261,8 @@ class AiokafkaTaskProducer:
         return future
 
     async def send_offsets(self, offsets: Mapping[TopicPartition, int], group_id: str) -> None:
+        if not offsets:  # due work moves no input
+            return
         async with asyncio.timeout(self._timeout_s):
             await self._producer.send_offsets_to_transaction(dict(offsets), group_id)
 

@@ -11,6 +11,7 @@ class TaskStats:
 
     records: int = 0
     batches: int = 0
+    ticks: int = 0
     outputs: int = 0
     process_s: float = 0.0
     commit_s: float = 0.0

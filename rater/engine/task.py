@@ -4,6 +4,9 @@ Each task runs in an asyncio task of its own and takes its next batch only when 
 So the tasks of one worker overlap: while one awaits the broker, another computes; and no task ever has two
 batches under way.
 
+Due work (`api.TimedProcessor`) takes its turn between two batches, once the input has been read to its end,
+or after `_DUE_WAIT_S` of waiting for that. When it is due, the worker's clock says, which tests may move.
+
 Errors end in one of two ways (see `errors`): the task is closed and opened again, with a growing wait in
 between, or the worker is told to end.
 """
@@ -28,6 +31,8 @@ log = get_logger(__name__)
 _IDLE_S = 0.5
 _FIRST_RETRY_WAIT_S = 0.1
 _CATCH_UP_POSITIONS_S = 60.0
+_DUE_WAIT_S = 5.0
+_DUE_POLL_S = 0.02
 
 
 class Input(Protocol):
@@ -56,6 +61,7 @@ class Task:
         on_fatal: Callable[[BaseException], None],
         retry_wait_s_max: float,
         opening: asyncio.Semaphore,
+        clock_ms: Callable[[], int],
     ) -> None:
         self.id = task_id
         self.buffer = buffer
@@ -67,6 +73,8 @@ class Task:
         self._on_fatal = on_fatal
         self._retry_wait_s_max = retry_wait_s_max
         self._opening = opening
+        self._clock_ms = clock_ms
+        self._due_since_s: float | None = None
         self._stopping = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
@@ -117,13 +125,18 @@ class Task:
             await self._stopping.wait()  # not ours any more: opening it again would fence its new owner
             return
         idle_since_s = time.monotonic()
+        self._due_since_s = None
         while not self._stopping.is_set():
+            if self._has_due_work(checkpoint):
+                await checkpoint.tick(self._clock_ms())
+                self._due_since_s = None
+                self.moved_at_s = idle_since_s = time.monotonic()
             batch = self.buffer.take()
             if batch is None and time.monotonic() - idle_since_s > _CATCH_UP_POSITIONS_S:
                 idle_since_s = time.monotonic()
                 batch = self._positions_only(checkpoint)
             if batch is None:
-                await self.buffer.wait(_IDLE_S)
+                await self.buffer.wait(self._idle_s(checkpoint))
                 continue
             self._source.has_room()
             await checkpoint.run(batch.records, batch.positions)
@@ -152,6 +165,24 @@ class Task:
         self.stats.open = True
         self._source.has_room()
         return True
+
+    def _has_due_work(self, checkpoint: Checkpoint) -> bool:
+        due_ms = checkpoint.next_due_ms()
+        if due_ms is None or due_ms > self._clock_ms():
+            self._due_since_s = None
+            return False
+        now_s = time.monotonic()
+        if self._due_since_s is None:
+            self._due_since_s = now_s
+        return self.buffer.is_drained() or now_s - self._due_since_s >= _DUE_WAIT_S
+
+    def _idle_s(self, checkpoint: Checkpoint) -> float:
+        """How long to wait for records at most: not past what falls due."""
+        due_ms = checkpoint.next_due_ms()
+        if due_ms is None:
+            return _IDLE_S
+        wait_s = (due_ms - self._clock_ms()) / 1000
+        return min(_IDLE_S, max(_DUE_POLL_S, wait_s))
 
     def _positions_only(self, checkpoint: Checkpoint) -> Batch | None:
         """An empty batch, when the input has moved over what holds no records, so that nobody takes that

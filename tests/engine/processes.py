@@ -14,15 +14,15 @@ ROOT = Path(__file__).parents[2]
 
 
 class WorkerProcess:
-    """One run of the toy worker. Its log is appended to a file of its own."""
+    """One run of a worker program, the toy by default. Its log is appended to a file of its own."""
 
-    def __init__(self, settings: Settings, log: Path) -> None:
+    def __init__(self, settings: Settings, log: Path, program: Path = TOY) -> None:
         given = settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
         variables = {f"RATER_{name.upper()}": str(value) for name, value in given.items()}
         self._log = log
         with log.open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, str(TOY)],
+                [sys.executable, str(program)],
                 env={**os.environ, **variables, "PYTHONPATH": str(ROOT)},
                 stdout=out,
                 stderr=out,

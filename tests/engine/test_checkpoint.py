@@ -36,12 +36,12 @@ class Bench:
         self.stats = TaskStats()
         self.records: Sequence[Any] = ()
 
-    def checkpoint(self, store: LocalStore | None = None, kafka: Any = None) -> Checkpoint:
+    def checkpoint(self, store: LocalStore | None = None, kafka: Any = None, processor: type[Sums] = Sums) -> Checkpoint:
         return Checkpoint(
             self.task,
             kafka or self.kafka,
             lambda: store or MemoryStore(),
-            lambda partition, state, sink: Sums(self.settings.topic_prefix, partition, state, sink),
+            lambda partition, state, sink: processor(self.settings.topic_prefix, partition, state, sink),
             self.stats,
             store_age_ms_max=3_600_000,
             accept_lost_input=False,
@@ -216,6 +216,25 @@ async def test_a_processor_that_raises_commits_nothing(bench: Bench) -> None:
         broken = [*bench.records[:20], BrokenRecord(bench.records[20])]
         with pytest.raises(ProcessorFailedError, match="sums"):
             await checkpoint.run(broken, {bench.task.topics[1]: 21})
+    assert await bench.rated() == 0
+
+
+async def test_due_work_that_raises_commits_nothing(bench: Bench) -> None:
+    class Raising(Sums):
+        def next_due_ms(self) -> int | None:
+            return 0
+
+        async def tick(self, now_ms: int) -> None:
+            self._sink.emit(f"{bench.settings.topic_prefix}rated", b"k", b"v", now_ms)
+            raise ValueError("no")
+
+    store = MemoryStore()
+    checkpoint = bench.checkpoint(store, processor=Raising)
+    async with opened(checkpoint):
+        assert checkpoint.next_due_ms() == 0
+        with pytest.raises(ProcessorFailedError, match="ValueError"):
+            await checkpoint.tick(1)
+    assert rows(store) == {}
     assert await bench.rated() == 0
 
 

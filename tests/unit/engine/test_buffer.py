@@ -105,3 +105,15 @@ def test_a_topic_whose_lane_is_full_is_not_asked_for() -> None:
     given.dry["a"] = True
     given.take()
     assert given.buffer.wanted() == {"a": 0, "b": 2}
+
+
+def test_a_buffer_is_drained_when_it_holds_nothing_and_no_topic_has_more() -> None:
+    given = Buffered()
+    given.dry = {"a": True, "b": True}
+    assert given.buffer.is_drained()
+    given.add("b", 1)
+    assert not given.buffer.is_drained()
+    assert given.take() == [1]
+    assert given.buffer.is_drained()
+    given.dry["a"] = False
+    assert not given.buffer.is_drained()

@@ -1,0 +1,130 @@
+"""When a task does due work: its own clock says, and the input comes first."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from rater.engine import task as task_module
+from rater.engine.buffer import InputBuffer
+from rater.engine.checkpoint import TaskId
+from rater.engine.stats import TaskStats
+from rater.engine.task import Task
+
+
+class Bench:
+    """A task, its checkpoint, its consumer and its clock, all by hand. `done` is what it did, in order."""
+
+    def __init__(self, due_ms: Sequence[int]) -> None:
+        self.now_ms = 1000
+        self.due_ms = sorted(due_ms)
+        self.dry = True
+        self.done: list[tuple[str, int]] = []
+        self.positions: dict[str, int] = {"t": 0}
+        self.worked = asyncio.Event()
+        self.buffer = InputBuffer(("t",), 100, 10_000, 1.0, lambda _, __: self.dry, lambda: 0.0)
+        id_ = TaskId("app", "group", 0, ("t",), "changelog")
+        checkpoint: Any = self
+        opening = asyncio.Semaphore(1)
+        self.task = Task(id_, self.buffer, self, lambda: checkpoint, TaskStats(), self.fail, 1.0, opening, lambda: self.now_ms)
+
+    # The checkpoint
+
+    async def open(self) -> dict[str, int]:
+        return self.positions
+
+    def next_due_ms(self) -> int | None:
+        return self.due_ms[0] if self.due_ms else None
+
+    async def tick(self, now_ms: int) -> None:
+        self._did("tick", self.due_ms.pop(0))
+        assert now_ms == self.now_ms
+
+    async def run(self, records: Sequence[Any], moved: Mapping[str, int]) -> None:
+        self._did("batch", moved["t"])
+
+    async def close(self) -> None:
+        pass
+
+    # The consumer
+
+    async def seek(self, task: TaskId, positions: Mapping[str, int]) -> bool:
+        return True
+
+    async def is_member(self) -> bool:
+        return True
+
+    def has_room(self) -> None:
+        pass
+
+    def fail(self, error: BaseException) -> None:
+        raise error
+
+    def _did(self, what: str, number: int) -> None:
+        self.done.append((what, number))
+        self.worked.set()
+
+    async def until_open(self) -> None:
+        while not self.task.is_open:  # noqa: ASYNC110 - a turn of the loop at a time
+            await asyncio.sleep(0)
+
+    async def until_done(self, count: int) -> list[tuple[str, int]]:
+        async with asyncio.timeout(5):
+            while len(self.done) < count:
+                self.worked.clear()
+                await self.worked.wait()
+        return self.done
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        self.task.start()
+        try:
+            yield
+        finally:
+            await self.task.stop(1.0)
+
+
+class Rec:
+    topic, partition, timestamp, key, value, headers = "t", 0, 1, None, b"x", ()
+
+    def __init__(self, offset: int) -> None:
+        self.offset = offset
+
+
+async def test_due_work_is_done_when_the_clock_has_reached_it() -> None:
+    bench = Bench([1000, 5000])
+    async with bench.running():
+        await bench.until_done(1)
+        bench.buffer.add("t", [Rec(0)], 1)  # a batch in between shows that nothing else was done before it
+        await bench.until_done(2)
+        bench.now_ms = 5000
+        assert await bench.until_done(3) == [("tick", 1000), ("batch", 1), ("tick", 5000)]
+
+
+async def test_due_work_waits_for_the_input_to_be_read_to_its_end() -> None:
+    bench = Bench([1000])
+    bench.dry = False
+    async with bench.running():
+        await bench.until_open()
+        bench.buffer.add("t", [Rec(0)], 1)
+        assert await bench.until_done(1) == [("batch", 1)]
+        bench.dry = True
+        assert await bench.until_done(2) == [("batch", 1), ("tick", 1000)]
+
+
+async def test_due_work_does_not_wait_for_ever_for_an_input_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_module, "_DUE_WAIT_S", 0.05)
+    bench = Bench([1000])
+    bench.dry = False
+    async with bench.running():
+        assert await bench.until_done(1) == [("tick", 1000)]
+
+
+async def test_a_task_without_due_work_only_takes_batches() -> None:
+    bench = Bench([])
+    async with bench.running():
+        await bench.until_open()
+        bench.buffer.add("t", [Rec(0)], 1)
+        assert await bench.until_done(1) == [("batch", 1)]
