@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from rater.domain import moments, recharge
-from rater.domain.account import Account, AutoRecharge, Call, User, decode_call, encode_call
+from rater.domain.account import Account
 from rater.domain.catalog import Catalog
 from rater.domain.journal import Journal, Movement, repaying
 from rater.domain.messages import (
@@ -30,7 +30,7 @@ from rater.domain.messages import (
 )
 from rater.domain.money import parse_micros
 from rater.domain.rejection import Refused
-from rater.domain.wallet import Lot
+from rater.domain.rows import AutoRecharge, Call, Lot, User, decode_call, encode_call
 
 
 class Desk:

@@ -19,18 +19,18 @@ from typing import Any
 import msgspec
 
 from rater.domain import moments, recharge
-from rater.domain.account import Account, AccountState, Call, Rows, decode_call, encode_call
+from rater.domain.account import Account
 from rater.domain.catalog import Catalog
 from rater.domain.commands import HANDLERS, Desk
 from rater.domain.journal import Journal, Movement
 from rater.domain.messages import Cdr, OrganizationPut, read_cdr, read_command, read_envelope
 from rater.domain.moments import DAY_US, REMEMBER_DAYS
 from rater.domain.outputs import Emit, LotAmount, Names, RatedCall, Record, encode
-from rater.domain.plans import LOW_PERCENT, Pool
+from rater.domain.plans import LOW_PERCENT
 from rater.domain.rating import Decision, decide
 from rater.domain.rejection import Refused, Rejected
+from rater.domain.rows import AccountState, Call, Part, Pool, Rows, decode_call, encode_call
 from rater.domain.state import state_message
-from rater.domain.wallet import Part
 
 #: How long a command is known again. A year and a month: longer than any topic keeps one.
 COMMAND_DAYS = 396

@@ -5,7 +5,7 @@ the rows valid at the instant of answer; of two rows with the same prefix the la
 `rate_id`, so that the answer depends on which rows there are and never on the order they came in.
 """
 
-from msgspec import Struct
+from dataclasses import dataclass
 
 from rater.domain import messages, moments, money
 from rater.domain.currencies import CURRENCY_DIGITS
@@ -14,7 +14,8 @@ FOREVER_US = 2**63
 HEAD_DIGITS = 3
 
 
-class PricedRow(Struct, frozen=True, gc=False):
+@dataclass(frozen=True)
+class PricedRow:
     """A row ready to rate with: micros a minute, seconds, microseconds since the epoch, and the texts a rated call shows."""
 
     rate_id: str

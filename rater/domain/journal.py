@@ -18,7 +18,7 @@ from rater.domain.outputs import (
     Transaction,
     encode,
 )
-from rater.domain.wallet import Part
+from rater.domain.rows import Part
 
 Movement = tuple[str, int, str | None]  # ledger account, micros, lot
 

@@ -4,14 +4,16 @@ A pool is (organization, plan, allowance, calendar month). Its size is not store
 the plan at that moment. What is stored is what was used, and which of its events went out.
 """
 
-from msgspec import Struct
+from dataclasses import dataclass
 
 from rater.domain import messages
+from rater.domain.rows import Pool, PoolKey
 
 LOW_PERCENT = 80
 
 
-class Allowance(Struct, frozen=True):
+@dataclass(frozen=True)
+class Allowance:
     """An allowance ready to ask: None for "all" destinations or number types."""
 
     allowance_id: str
@@ -26,7 +28,8 @@ class Allowance(Struct, frozen=True):
         )
 
 
-class Plan(Struct, frozen=True):
+@dataclass(frozen=True)
+class Plan:
     """A plan ready to ask."""
 
     plan_id: str
@@ -58,20 +61,6 @@ def plan_of(message: messages.Plan) -> Plan:
         ),
         message.joint_exhaustion,
     )
-
-
-class Pool(Struct):
-    """What a month has used of an allowance, in minutes. `noticed_percent`: the last of its events that went out."""
-
-    plan_id: str
-    allowance_id: str
-    month: str
-    close_us: int
-    used: int = 0
-    noticed_percent: int = 0
-
-
-PoolKey = tuple[str, str, str]  # plan_id, allowance_id, month
 
 
 def minutes_left(pools: dict[PoolKey, Pool], plan: Plan, allowance: Allowance, month: str, holders: int) -> int:

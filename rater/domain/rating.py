@@ -4,9 +4,7 @@
 then carries the decision out.
 """
 
-from msgspec import Struct
-
-from rater.domain.account import Account, User
+from rater.domain.account import Account
 from rater.domain.catalog import Catalog
 from rater.domain.deck import PricedRow
 from rater.domain.messages import Cdr
@@ -14,6 +12,7 @@ from rater.domain.moments import Month
 from rater.domain.money import billed_seconds, price_micros
 from rater.domain.plans import Allowance, Plan, minutes_left
 from rater.domain.rejection import Rejected
+from rater.domain.rows import User
 
 OUTBOUND = "outbound"
 CONFERENCE = "conference-dial-out"
@@ -37,20 +36,48 @@ SERVICE_OF = {
 }
 
 
-class Decision(Struct, frozen=True, gc=False):
+class Decision:
     """What a call is, costs (micros) and is paid from. `payable`: the wallet pays what is charged."""
 
-    service: str
-    funded_by: str
-    reason: str | None = None
-    row: PricedRow | None = None
-    plan: Plan | None = None
-    allowance: Allowance | None = None
-    billed_s: int = 0
-    included_minutes: int = 0
-    priced_s: int = 0
-    charge: int = 0
-    payable: bool = False
+    __slots__ = (
+        "allowance",
+        "billed_s",
+        "charge",
+        "funded_by",
+        "included_minutes",
+        "payable",
+        "plan",
+        "priced_s",
+        "reason",
+        "row",
+        "service",
+    )
+
+    def __init__(
+        self,
+        service: str,
+        funded_by: str,
+        reason: str | None = None,
+        row: PricedRow | None = None,
+        plan: Plan | None = None,
+        allowance: Allowance | None = None,
+        billed_s: int = 0,
+        included_minutes: int = 0,
+        priced_s: int = 0,
+        charge: int = 0,
+        payable: bool = False,
+    ) -> None:
+        self.service = service
+        self.funded_by = funded_by
+        self.reason = reason
+        self.row = row
+        self.plan = plan
+        self.allowance = allowance
+        self.billed_s = billed_s
+        self.included_minutes = included_minutes
+        self.priced_s = priced_s
+        self.charge = charge
+        self.payable = payable
 
 
 _FREE = {

@@ -10,38 +10,23 @@ Invariants, checked after every change (`check`)
 
 from bisect import insort
 
-from msgspec import Struct
-
 from rater.domain import moments
+from rater.domain.rows import Funds, Lot, Part
 
 
-class Lot(Struct):
-    """Money of one purchase: micros left of what was bought, and its instants. `warned_days`: the last warning sent."""
-
-    lot_id: str
-    remaining: int
-    amount: int
-    purchased_us: int
-    expires_us: int
-    warned_days: int = 0
-
-
-class Part(Struct, frozen=True, array_like=True, gc=False):
-    """What a lot gave to a charge, with what is needed to give it back when the lot is gone by then."""
-
-    lot_id: str
-    micros: int
-    amount: int
-    purchased_us: int
-    expires_us: int
-
-
-class Wallet(Struct):
+class Wallet:
     """Lots in the order they are spent, overdraft and balance, in micros."""
 
-    lots: list[Lot] = []
-    overdraft: int = 0
-    balance: int = 0
+    __slots__ = ("balance", "lots", "overdraft")
+
+    def __init__(self, funds: Funds) -> None:
+        self.lots = funds.lots
+        self.overdraft = funds.overdraft
+        self.balance = funds.balance
+
+    def row(self) -> Funds:
+        """The wallet as it is kept."""
+        return Funds(self.lots, self.overdraft, self.balance)
 
     def check(self) -> None:
         """Assert the invariants."""

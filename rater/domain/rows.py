@@ -1,0 +1,169 @@
+"""The rows an account is kept in, and where they are kept.
+
+One row an account (`AccountState`), one a user, one a number, and one a call or command remembered. Money is micros, an
+instant microseconds since the epoch.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+
+PoolKey = tuple[str, str, str]  # plan_id, allowance_id, month
+
+
+class Rows(Protocol):
+    """Where rows are kept: one partition's key-value state."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """A row, or None."""
+        ...
+
+    def get_many(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """Rows in the order of their keys."""
+        ...
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Write a row."""
+        ...
+
+    def delete(self, key: bytes) -> None:
+        """Take a row away."""
+        ...
+
+    def append(self, day: int, key: bytes, value: bytes) -> None:
+        """Write a row that may be forgotten once `expire` passes the day."""
+        ...
+
+    def expire(self, before_day: int) -> None:
+        """Appended rows of earlier days may be forgotten."""
+        ...
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The rows under a prefix."""
+        ...
+
+
+class Lot(Struct):
+    """Money of one purchase: micros left of what was bought, and its instants. `warned_days`: the last warning sent."""
+
+    lot_id: str
+    remaining: int
+    amount: int
+    purchased_us: int
+    expires_us: int
+    warned_days: int = 0
+
+
+class Part(Struct, frozen=True, array_like=True, gc=False):
+    """What a lot gave to a charge, with what is needed to give it back when the lot is gone by then."""
+
+    lot_id: str
+    micros: int
+    amount: int
+    purchased_us: int
+    expires_us: int
+
+
+class Funds(Struct):
+    """A wallet's lots in the order they are spent, its overdraft and its balance; micros."""
+
+    lots: list[Lot] = []
+    overdraft: int = 0
+    balance: int = 0
+
+
+class Pool(Struct):
+    """What a month has used of an allowance, in minutes. `noticed_percent`: the last of its events that went out."""
+
+    plan_id: str
+    allowance_id: str
+    month: str
+    close_us: int
+    used: int = 0
+    noticed_percent: int = 0
+
+
+class User(Struct, array_like=True, gc=False):
+    """A user's licences (rule 15, and which plan is whose)."""
+
+    usage_country: str
+    phone_system: bool
+    calling_plan: str | None
+    audio_conferencing: str | None
+    communications_credits: bool
+
+
+class Call(Struct, array_like=True, gc=False):
+    """What is remembered of a rated call: to know it again (rule 26) and to take it back (rule 19)."""
+
+    digest: bytes
+    forget_us: int
+    voided: bool = False
+    overdrawn: int = 0
+    included_minutes: int = 0
+    pool: PoolKey | None = None
+    parts: list[Part] = []
+
+
+class AutoRecharge(Struct):
+    """How the wallet is topped up by itself; micros."""
+
+    enabled: bool
+    trigger: int
+    amount: int
+    payment_method: str
+    max_per_day: int | None
+    max_per_month: int | None
+
+
+class Recharging(Struct):
+    """Where auto-recharge stands (rules 20 to 22).
+
+    `episode` counts top-ups begun; `state` is idle, pending (one in flight, or between two tries of it) or disabled (a hard
+    failure). `retry_us`: when the next try of the pending one is due, 0 when one is in flight. `day`, `month`: what the
+    caps count. `failed`: episodes that ended without money, should the payment side say otherwise later.
+    """
+
+    state: str = "idle"
+    episode: int = 0
+    attempt: int = 0
+    amount: int = 0
+    retry_us: int = 0
+    day: int = 0
+    day_count: int = 0
+    month: str = ""
+    month_micros: int = 0
+    capped: str = ""
+    failed: list[int] = []
+
+
+class AccountState(Struct):
+    """The row of an account."""
+
+    org_id: str
+    exists: bool = False
+    name: str = ""
+    country: str = ""
+    currency: str = "USD"
+    time_zone: str = "UTC"
+    rate_card: str = "default"
+    offer: str = ""
+    emails: list[str] = []
+    low_balance: int | None = None
+    wallet: Funds = msgspec.field(default_factory=Funds)
+    depleted: bool = False
+    pools: list[Pool] = []
+    holders: dict[str, int] = {}
+    auto: AutoRecharge | None = None
+    recharging: Recharging = msgspec.field(default_factory=Recharging)
+    seq: int = 0
+    updated_us: int = 0
+
+
+encode_row = msgspec.msgpack.Encoder().encode
+decode_state = msgspec.msgpack.Decoder(AccountState).decode
+decode_user = msgspec.msgpack.Decoder(User).decode
+decode_call = msgspec.msgpack.Decoder(Call).decode
+encode_call = encode_row
