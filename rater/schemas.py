@@ -151,6 +151,7 @@ def _state() -> Schema:
         "max_amount_per_month": cap,
         "state": {"enum": ["idle", "pending", "disabled"]},
         "recharge_id": _TEXT,
+        "attempt": {"type": "integer", "minimum": 1},
         "next_attempt_at": _MOMENT,
     }
     return _object(

@@ -87,6 +87,7 @@ class Topics:
     plan: str
     rate: str
     changelog: str
+    timer_changelog: str
     account_partitions: int
     definitions: tuple[Topic, ...]
 

@@ -20,10 +20,12 @@ from rater.domain.messages import (
     FundsAdd,
     FundsAdjust,
     FundsExpire,
+    FundsWarn,
     NumberPut,
     NumberRemove,
     OrganizationPut,
     RechargeFailed,
+    RechargeRetry,
     RechargeSucceeded,
     UserPut,
     UserRemove,
@@ -31,6 +33,9 @@ from rater.domain.messages import (
 from rater.domain.money import parse_micros
 from rater.domain.rejection import Refused
 from rater.domain.rows import AutoRecharge, Call, Lot, User, decode_call, encode_call
+
+#: Days before its expiry at which a lot is warned of, the first warning first.
+WARNING_DAYS = (30, 7)
 
 
 class Desk:
@@ -163,14 +168,14 @@ def expire_funds(desk: Desk, account: Account, command: FundsExpire) -> None:
         journal.transaction(account, "expiry", reference, movements, command_id=command.command_id)
         journal.event(account, "credit.expired", _lot(account, command, lot))
     assert wallet.balance == left, (wallet.balance, left)
-    for lot in wallet.lots:
-        ahead_us = lot.expires_us - as_of_us
-        due = 7 if ahead_us <= 7 * moments.DAY_US else 30 if ahead_us <= 30 * moments.DAY_US else 0
-        if due and (lot.warned_days == 0 or due < lot.warned_days):
-            lot.warned_days = due
-            journal.event(account, "credit.expiring", {"days": due, **_lot(account, command, lot)})
+    _warn(desk, account, command, as_of_us)
     if gone:
         recharge.balance_changed(journal, account, before)
+
+
+def warn_of_expiry(desk: Desk, account: Account, command: FundsWarn) -> None:
+    """Warn of what expires soon, once a lot and horizon; no money moves."""
+    _warn(desk, account, command, moments.to_us(command.as_of))
 
 
 def put_auto_recharge(desk: Desk, account: Account, command: AutoRechargePut) -> None:
@@ -189,6 +194,9 @@ def put_auto_recharge(desk: Desk, account: Account, command: AutoRechargePut) ->
     recharging = state.recharging
     recharging.capped = ""
     if recharging.state == "disabled":
+        recharging.state = "idle"
+    if not command.enabled and recharging.retry_us:  # between two tries: no card is charged once it is switched off
+        recharge.give_up(desk.journal, account)
         recharging.state = "idle"
     desk.journal.event(account, "auto_recharge.changed", _plain(command))
     recharge.consider(desk.journal, account)
@@ -219,6 +227,14 @@ def fail_recharge(desk: Desk, account: Account, command: RechargeFailed) -> None
     pending = episode == recharging.episode and recharging.state == "pending" and recharging.retry_us == 0
     if pending and command.attempt in (None, recharging.attempt):
         recharge.failed(desk.journal, account, command.code, command.retryable, command.command_id)
+
+
+def retry_recharge(desk: Desk, account: Account, command: RechargeRetry) -> None:
+    """The next try of a softly declined top-up, if it is due and still to be made (rule 22). Refused: unknown_recharge."""
+    episode = _episode(account, command.recharge_id)
+    recharging = account.state.recharging
+    if episode == recharging.episode and command.attempt == recharging.attempt + 1:
+        recharge.retry_if_due(desk.journal, account)
 
 
 def void_call(desk: Desk, account: Account, command: CallVoid) -> None:
@@ -278,9 +294,11 @@ HANDLERS: dict[type[Command], Callable[[Desk, Account, Any], None]] = {
     FundsAdd: add_funds,
     FundsAdjust: adjust_funds,
     FundsExpire: expire_funds,
+    FundsWarn: warn_of_expiry,
     AutoRechargePut: put_auto_recharge,
     RechargeSucceeded: succeed_recharge,
     RechargeFailed: fail_recharge,
+    RechargeRetry: retry_recharge,
     CallVoid: void_call,
 }
 
@@ -305,6 +323,16 @@ def _credit(
     desk.journal.transaction(account, kind, reference, movements, command_id=command.command_id)
     desk.journal.event(account, event, {**data, "lot_id": lot_id, **_moved(account, command, micros)})
     recharge.balance_changed(desk.journal, account, before)
+
+
+def _warn(desk: Desk, account: Account, command: Command, as_of_us: int) -> None:
+    """Say of each lot that the nearest horizon it has come within is reached, if that was not said before."""
+    for lot in account.wallet.lots:
+        ahead_us = lot.expires_us - as_of_us
+        reached = [days for days in WARNING_DAYS if 0 < ahead_us <= days * moments.DAY_US]
+        if reached and (lot.warned_days == 0 or reached[-1] < lot.warned_days):
+            lot.warned_days = reached[-1]
+            desk.journal.event(account, "credit.expiring", {"days": reached[-1], **_lot(account, command, lot)})
 
 
 def _moved(account: Account, command: Command, micros: int) -> dict[str, Any]:

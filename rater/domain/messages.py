@@ -191,6 +191,12 @@ class FundsExpire(Command, tag="funds.expire"):
     as_of: Moment
 
 
+class FundsWarn(Command, tag="funds.warn"):
+    """Warn of credit that expires soon, as seen at `as_of`."""
+
+    as_of: Moment
+
+
 class AutoRechargePut(Command, tag="auto_recharge.put"):
     """Set how the wallet is topped up by itself (rules 20 to 22)."""
 
@@ -221,6 +227,13 @@ class RechargeFailed(Command, tag="recharge.failed"):
     attempt: Positive | None = None
 
 
+class RechargeRetry(Command, tag="recharge.retry"):
+    """Try a softly declined recharge again, now that its next try is due; `attempt` says which try that is (rule 22)."""
+
+    recharge_id: Annotated[str, Meta(min_length=1, max_length=160)]
+    attempt: Positive
+
+
 class CallVoid(Command, tag="call.void"):
     """Take a rated call back (rule 19)."""
 
@@ -237,9 +250,11 @@ AnyCommand = (
     | FundsAdd
     | FundsAdjust
     | FundsExpire
+    | FundsWarn
     | AutoRechargePut
     | RechargeSucceeded
     | RechargeFailed
+    | RechargeRetry
     | CallVoid
 )
 

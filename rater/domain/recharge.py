@@ -84,9 +84,10 @@ def retry_if_due(journal: Journal, account: Account) -> None:
 
 def failed(journal: Journal, account: Account, code: str, retryable: bool, command_id: str) -> None:
     """A try of the pending top-up failed: another is due later, or auto-recharge goes off (rule 22)."""
-    recharging = account.state.recharging
+    auto, recharging = account.state.auto, account.state.recharging
+    assert auto is not None
     hard = code in HARD_CODES or not retryable
-    again = not hard and recharging.attempt < TRIES_MAX
+    again = not hard and recharging.attempt < TRIES_MAX and auto.enabled
     data = {
         "recharge_id": recharge_id(account, recharging.episode),
         "amount": account.text(recharging.amount),
@@ -102,13 +103,19 @@ def failed(journal: Journal, account: Account, code: str, retryable: bool, comma
         journal.event(account, "recharge.failed", data)
         return
     journal.event(account, "recharge.failed", data)
+    give_up(journal, account)
+    recharging.state = "disabled"
+    reason = "hard_failure" if hard else "tries_used_up" if auto.enabled else "switched_off"
+    journal.event(account, "auto_recharge.disabled", {"reason": reason, "code": code})
+
+
+def give_up(journal: Journal, account: Account) -> None:
+    """End the pending top-up without its money: it no longer counts in the month's cap."""
+    recharging = account.state.recharging
     recharging.failed = [*recharging.failed, recharging.episode][-FAILED_EPISODES_MAX:]
     if recharging.month == account.calendar.month_of(journal.now_us).name:
         recharging.month_micros = max(0, recharging.month_micros - recharging.amount)
-    recharging.state = "disabled"
     recharging.retry_us = 0
-    reason = "hard_failure" if hard else "tries_used_up"
-    journal.event(account, "auto_recharge.disabled", {"reason": reason, "code": code})
 
 
 def _ask(journal: Journal, account: Account) -> None:

@@ -75,6 +75,7 @@ def _auto_recharge(account: Account) -> dict[str, Any]:
     }
     if recharging.state == "pending":
         message["recharge_id"] = recharge.recharge_id(account, recharging.episode)
+        message["attempt"] = recharging.attempt
         if recharging.retry_us:
             message["next_attempt_at"] = moments.to_text(recharging.retry_us)
     return message

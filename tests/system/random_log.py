@@ -20,6 +20,7 @@ _CALL_TYPES = (
 )
 _PREFIXES = {"1425": "US", "44": "GB", "4420": "GB", "4477": "GB", "49": "DE", "33": "FR", "81": "JP", "1242357": "BS"}
 _USERS = 6
+_JUMPS = 8  # of time in a log, more or less: so that what is due after hours gets its turn
 
 
 class RandomLog:
@@ -28,10 +29,12 @@ class RandomLog:
     def __init__(self, topics: Topics, seed: int, cdrs: int, organizations: int) -> None:
         self._topics = topics
         self._random = random.Random(seed)
-        self._now = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=12)
+        self._latest = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=12)
+        self._now = self._latest - timedelta(days=4)
         self._orgs = [f"org-{seed}-{i}" for i in range(organizations)]
         self._commands = 0
         self._cdrs = cdrs
+        self._episodes: dict[str, int] = {}
         self._sent: list[tuple[str, dict[str, Any]]] = []
         self.catalog = list(self._catalog())
         self.traffic = list(self._traffic())
@@ -81,6 +84,8 @@ class RandomLog:
             yield self._funds(org)
             yield self._auto_recharge(org)
         for i in range(self._cdrs):
+            if self._random.random() < _JUMPS / self._cdrs:
+                self._now = min(self._latest, self._now + timedelta(hours=self._random.choice((1, 7, 25))))
             if self._random.random() < 0.05:
                 yield self._any_command()
             yield self._cdr(i)
@@ -144,8 +149,9 @@ class RandomLog:
     def _any_command(self) -> LogRecord:
         draw = self._random
         org = draw.choice(self._orgs)
+        if draw.random() < 0.3:
+            return self._payment(org)
         as_of = (self._now + timedelta(days=draw.choice((-1, 340, 360)))).isoformat()
-        recharge_id = f"{org}:{draw.randrange(1, 6)}"
         return draw.choice(
             (
                 lambda: self._funds(org),
@@ -155,13 +161,9 @@ class RandomLog:
                 lambda: self._command(org, "user.remove", user_id=f"u{draw.randrange(_USERS)}"),
                 lambda: self._command(org, "funds.adjust", amount=draw.choice(("-3.5", "2", "-0.000001")), reason="test"),
                 lambda: self._command(org, "funds.expire", as_of=as_of),
+                lambda: self._command(org, "funds.warn", as_of=as_of),
                 lambda: self._command(org, "call.void", cdr_id=f"sbc:{draw.randrange(self._cdrs)}", reason="test"),
                 lambda: self._void_sent(org),
-                lambda: self._command(
-                    org, "recharge.succeeded", recharge_id=recharge_id, amount="15.00", payment_reference="p"
-                ),
-                lambda: self._command(org, "recharge.failed", recharge_id=recharge_id, code="declined", retryable=True),
-                lambda: self._command(org, "recharge.failed", recharge_id=recharge_id, code="expired_card", retryable=False),
                 lambda: self._command(org, "funds.add", amount=5, currency="USD"),
                 lambda: self._command(org, "no.such.type"),
                 lambda: self._command("nobody", "funds.expire", as_of=as_of),
@@ -195,8 +197,24 @@ class RandomLog:
 
     def _auto_recharge(self, org: str) -> LogRecord:
         caps = self._random.choice(({}, {"max_per_day": 2}, {"max_amount_per_month": "30.00"}))
-        more = {"trigger_amount": "8.00", "recharge_amount": "15.00", "payment_method": "card", **caps}
+        trigger = self._random.choice(("8.00", "100.00"))
+        more = {"trigger_amount": trigger, "recharge_amount": "15.00", "payment_method": "card", **caps}
         return self._command(org, "auto_recharge.put", enabled=self._random.random() < 0.8, **more)
+
+    def _payment(self, org: str) -> LogRecord:
+        """What the payment side or a timer might say, rightly or not, of the organization's latest top-up or of one before."""
+        draw = self._random
+        episode = self._episodes.setdefault(org, 1)
+        recharge_id = f"{org}:{episode if draw.random() < 0.9 else draw.randrange(1, 6)}"
+        kind = draw.choice(("succeeded", "hard", "soft", "soft", "soft", "retry", "retry"))
+        if kind == "soft":
+            return self._command(org, "recharge.failed", recharge_id=recharge_id, code="declined", retryable=True)
+        if kind == "retry":
+            return self._command(org, "recharge.retry", recharge_id=recharge_id, attempt=draw.randrange(2, 5))
+        self._episodes[org] = episode + (draw.random() < 0.4)
+        if kind == "hard":
+            return self._command(org, "recharge.failed", recharge_id=recharge_id, code="expired_card", retryable=False)
+        return self._command(org, "recharge.succeeded", recharge_id=recharge_id, amount="15.00", payment_reference="p")
 
     def _command(self, org: str, type_: str, **fields: Any) -> LogRecord:
         if self._random.random() > 0.05:  # else: the id of the command before is used once more

@@ -54,10 +54,12 @@ _COMMANDS: list[dict[str, Any]] = [
     {"type": "funds.add", "amount": "20.00", "currency": "USD", "purchase_channel": "csp", "payment_reference": "p"},
     {"type": "funds.adjust", "amount": "-0.000001", "reason": "rounding"},
     {"type": "funds.expire", "as_of": AT},
+    {"type": "funds.warn", "as_of": AT},
     {"type": "auto_recharge.put", "enabled": True, "trigger_amount": "5", "recharge_amount": "20"}
     | {"payment_method": "card", "max_per_day": 2, "max_amount_per_month": "100.00"},
     {"type": "recharge.succeeded", "recharge_id": "contoso:1", "amount": "20.00", "payment_reference": "p"},
     {"type": "recharge.failed", "recharge_id": "contoso:1", "code": "lost", "retryable": False},
+    {"type": "recharge.retry", "recharge_id": "contoso:1", "attempt": 2},
     {"type": "call.void", "cdr_id": "x", "reason": "disputed"},
 ]
 COMMANDS = {command["type"]: command for command in _COMMANDS}

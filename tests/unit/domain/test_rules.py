@@ -1,5 +1,6 @@
 """What the rules say, one behaviour a test."""
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -172,6 +173,21 @@ def test_credit_that_expires_within_30_and_7_days_is_warned_of_once_each(desk: D
     assert told == ["credit.expiring", "credit.expiring"]
 
 
+def test_a_warning_is_given_at_30_and_at_7_days_before_and_moves_no_money(desk: Desk) -> None:
+    told = []
+    for day in ("2026-08-31", "2026-09-01", "2026-09-24", "2026-09-25", "2026-10-02"):
+        out = desk.command("funds.warn", as_of=f"{day}T12:00:01Z")
+        told += [(day, event["type"], event["data"]["days"]) for event in messages(out, TOPICS.event)]
+    assert told == [("2026-09-01", "credit.expiring", 30), ("2026-09-24", "credit.expiring", 7)]
+    assert [t["kind"] for t in messages(desk.outputs, TOPICS.ledger)] == ["purchase"]
+
+
+def test_a_lot_first_looked_at_in_its_last_week_is_warned_of_once(desk: Desk) -> None:
+    out = desk.command("funds.warn", as_of="2026-09-28T00:00:00Z")
+    out += desk.command("funds.warn", as_of="2026-09-28T00:00:00Z")
+    assert [event["data"]["days"] for event in messages(out, TOPICS.event)] == [7]
+
+
 def test_rule_23_depleted_and_restored_come_once_a_crossing(desk: Desk) -> None:
     desk.rate("1000")
     desk.call("a")
@@ -221,6 +237,79 @@ def test_rule_22_a_soft_decline_is_tried_three_times_more_then_given_up(desk: De
         desk.call(f"later-{attempt}", answered_at="2025-10-05T00:00:00Z")
     assert [r["attempt"] for r in messages(desk.outputs, TOPICS.recharge_request)] == [1, 2, 3, 4]
     assert desk.state()["auto_recharge"]["state"] == "disabled"
+
+
+def softly_declined(desk: Desk, **auto: Any) -> None:
+    """The first try of the first top-up has failed; the next one is due an hour later."""
+    auto_recharge(desk, **auto)
+    desk.call("first")
+    desk.command("recharge.failed", recharge_id=f"{ORG}:1", code="declined", retryable=True)
+
+
+def tries(desk: Desk) -> list[int]:
+    return [request["attempt"] for request in messages(desk.outputs, TOPICS.recharge_request)]
+
+
+def test_rule_22_the_timers_command_makes_the_next_try_once_it_is_due(desk: Desk) -> None:
+    softly_declined(desk)
+    assert desk.command("recharge.retry", recharge_id=f"{ORG}:1", attempt=2) == []  # an hour too early
+    desk.now_ms += 3_600_000
+    out = desk.command("recharge.retry", recharge_id=f"{ORG}:1", attempt=2)
+    assert [r["attempt"] for r in messages(out, TOPICS.recharge_request)] == [2]
+
+
+def test_rule_22_a_try_is_made_once_whatever_asks_for_it(desk: Desk) -> None:
+    softly_declined(desk)
+    desk.later(1)
+    desk.call("second", answered_at="2025-10-02T00:00:00Z")
+    for _ in range(3):
+        desk.command("recharge.retry", recharge_id=f"{ORG}:1", attempt=2)
+    assert tries(desk) == [1, 2]
+
+
+def test_rule_22_the_gaps_grow_and_there_are_three(desk: Desk) -> None:
+    softly_declined(desk)
+    gaps_h = []
+    for attempt in (2, 3, 4):
+        state = desk.state()["auto_recharge"]
+        assert state["attempt"] == attempt - 1
+        due = datetime.fromisoformat(state["next_attempt_at"])
+        gaps_h.append(round((due.timestamp() * 1000 - desk.now_ms) / 3_600_000))
+        desk.now_ms = round(due.timestamp() * 1000)
+        desk.command("recharge.retry", recharge_id=f"{ORG}:1", attempt=attempt)
+        desk.command("recharge.failed", recharge_id=f"{ORG}:1", code="declined", retryable=True)
+    assert (gaps_h, tries(desk)) == ([1, 6, 24], [1, 2, 3, 4])
+    assert "next_attempt_at" not in desk.state()["auto_recharge"]
+
+
+def test_a_retry_of_a_recharge_that_never_was_is_refused(desk: Desk) -> None:
+    (event,) = messages(desk.command("recharge.retry", recharge_id=f"{ORG}:1", attempt=2), TOPICS.event)
+    assert event["data"]["code"] == "unknown_recharge"
+
+
+def test_no_further_try_is_made_once_auto_recharge_is_switched_off(desk: Desk) -> None:
+    softly_declined(desk)
+    auto_recharge(desk, enabled=False)
+    desk.later(1)
+    desk.command("recharge.retry", recharge_id=f"{ORG}:1", attempt=2)
+    assert tries(desk) == [1]
+    assert desk.state()["auto_recharge"]["state"] == "disabled"
+
+
+def test_a_soft_decline_is_final_where_auto_recharge_was_switched_off_meanwhile(desk: Desk) -> None:
+    auto_recharge(desk)
+    desk.call("first")
+    auto_recharge(desk, enabled=False)
+    out = desk.command("recharge.failed", recharge_id=f"{ORG}:1", code="declined", retryable=True)
+    failed, disabled = messages(out, TOPICS.event)
+    assert (failed["data"]["final"], disabled["data"]["reason"]) == (True, "switched_off")
+
+
+def test_a_success_that_comes_after_switching_off_is_credited(desk: Desk) -> None:
+    softly_declined(desk)
+    auto_recharge(desk, enabled=False)
+    out = desk.command("recharge.succeeded", recharge_id=f"{ORG}:1", amount="50.00", payment_reference="p")
+    assert "recharge.succeeded" in events(out)
 
 
 def test_rule_22_a_hard_decline_switches_off_until_it_is_set_again(desk: Desk) -> None:

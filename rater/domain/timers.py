@@ -1,0 +1,129 @@
+"""What falls due on an account, and the commands for it: warnings and expiry of lots, further tries of a top-up.
+
+Model. An organization's `Timers` are made from its state records, one after the other (`noticed`). They say when something is
+due next (`next_due_us`), and by which commands (`take_due`). A lot goes through `STAGES`: a warning 30 days and one 7 days
+ahead of its expiry, then the expiry. A top-up between two tries has one timer.
+
+Invariants
+- A stage is taken once: what was sent stays noted for as long as the state shows what it was sent for.
+- Stages that were missed together (the timer was away, or is new) are taken as one, the latest: nobody is told of 30 days
+  when 5 are left.
+- A command follows from the organization, what it is about and the due time alone; its `command_id` and `issued_at` too. So
+  a timer that is taken twice, whatever went wrong, gives the same bytes, which the account knows again.
+"""
+
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any
+
+from msgspec import Struct
+
+from rater.domain import moments
+from rater.domain.commands import WARNING_DAYS
+
+#: Days before a lot's expiry at which something is due; at 0 it expires.
+STAGES = (*WARNING_DAYS, 0)
+
+
+class LotSeen(Struct):
+    """Of a lot in the state record: what timers go by."""
+
+    lot_id: str
+    expires_at: datetime
+
+
+class AutoRechargeSeen(Struct):
+    """Of auto-recharge in the state record: the last try of a top-up, and when the next is due where there is to be one."""
+
+    recharge_id: str | None = None
+    attempt: int | None = None
+    next_attempt_at: datetime | None = None
+
+
+class StateSeen(Struct):
+    """Of the state record."""
+
+    org_id: str
+    lots: list[LotSeen]
+    auto_recharge: AutoRechargeSeen
+    updated_at: datetime
+
+
+class LotTimer(Struct, array_like=True):
+    """A lot, when it was first seen, and how many of its stages have been taken."""
+
+    lot_id: str
+    expires_us: int
+    seen_us: int
+    taken: int = 0
+
+    def due_us(self, stage: int) -> int:
+        """When a stage is due: one that was over when the lot was first seen is due then."""
+        return max(self.seen_us, self.expires_us - STAGES[stage] * moments.DAY_US)
+
+
+class RetryTimer(Struct, array_like=True):
+    """The next try of a top-up."""
+
+    recharge_id: str
+    attempt: int
+    due_us: int
+    taken: bool = False
+
+
+class Timers(Struct, array_like=True):
+    """All timers of an organization."""
+
+    org_id: str
+    lots: list[LotTimer] = []
+    retry: RetryTimer | None = None
+
+
+def noticed(before: Timers | None, state: StateSeen) -> Timers:
+    """The timers as of a newer state record. What it shows no more is forgotten, what is still there goes on."""
+    seen_us = moments.to_us(state.updated_at)
+    known = {} if before is None else {lot.lot_id: lot for lot in before.lots}
+    lots = [known.get(lot.lot_id) or LotTimer(lot.lot_id, moments.to_us(lot.expires_at), seen_us) for lot in state.lots]
+    retry = _retry(state.auto_recharge)
+    if before is not None and before.retry is not None and retry is not None:
+        retry.taken = before.retry.taken and before.retry.attempt == retry.attempt and before.retry.due_us == retry.due_us
+    return Timers(state.org_id, lots, retry)
+
+
+def next_due_us(timers: Timers) -> int | None:
+    """When something is due next; None: nothing ever."""
+    due = [lot.due_us(lot.taken) for lot in timers.lots if lot.taken < len(STAGES)]
+    if timers.retry is not None and not timers.retry.taken:
+        due.append(timers.retry.due_us)
+    return min(due, default=None)
+
+
+def take_due(timers: Timers, now_us: int) -> list[dict[str, Any]]:
+    """The commands for what is due by now, each once: the timers are marked."""
+    org_id, retry = timers.org_id, timers.retry
+    commands = []
+    if retry is not None and not retry.taken and retry.due_us <= now_us:
+        retry.taken = True
+        about = f"{retry.recharge_id} {retry.attempt}"
+        fields = {"recharge_id": retry.recharge_id, "attempt": retry.attempt}
+        commands.append(_command(org_id, "recharge.retry", about, retry.due_us, fields))
+    for lot in timers.lots:
+        reached = sum(lot.due_us(stage) <= now_us for stage in range(len(STAGES)))
+        if reached > lot.taken:
+            lot.taken = reached
+            due_us = lot.due_us(reached - 1)
+            type_ = "funds.warn" if STAGES[reached - 1] else "funds.expire"
+            commands.append(_command(org_id, type_, lot.lot_id, due_us, {"as_of": moments.to_text(due_us)}))
+    return commands
+
+
+def _retry(auto: AutoRechargeSeen) -> RetryTimer | None:
+    if auto.recharge_id is None or auto.attempt is None or auto.next_attempt_at is None:
+        return None
+    return RetryTimer(auto.recharge_id, auto.attempt + 1, moments.to_us(auto.next_attempt_at))
+
+
+def _command(org_id: str, type_: str, about: str, due_us: int, fields: dict[str, Any]) -> dict[str, Any]:
+    due = moments.to_text(due_us)
+    digest = blake2b(f"{org_id} {about}".encode(), digest_size=8).hexdigest()
+    return {"command_id": f"timer:{type_}:{due}:{digest}", "type": type_, "org_id": org_id, "issued_at": due, **fields}
