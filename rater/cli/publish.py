@@ -16,7 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from rater.bootstrap import topics_of
 from rater.cli.options import bootstrap_option, prefix_option, settings_with
-from rater.domain.messages import read_cdr
+from rater.domain.reading import read_cdr
 from rater.domain.rejection import Rejected
 from rater.kafka import producer, require_topics
 from rater.topics import TopicsError

@@ -1,6 +1,6 @@
 """The catalog: plans and rates as operators publish them, keyed rows of which a null takes one away."""
 
-from rater.domain import deck, messages, plans
+from rater.domain import deck, plans, reading
 from rater.domain.rejection import Rejected
 
 
@@ -19,7 +19,7 @@ class Catalog:
         if value is None:
             self.plans.pop(plan_id, None)
             return
-        message = messages.read_plan(value)
+        message = reading.read_plan(value)
         if message.plan_id != plan_id:
             raise Rejected("invalid_field", "plan_id: not the record's key")
         self.plans[plan_id] = plans.plan_of(message)
@@ -30,7 +30,7 @@ class Catalog:
         if value is None:
             self.deck.remove(rate_id)
             return
-        message = messages.read_rate(value)
+        message = reading.read_rate(value)
         if message.rate_id != rate_id:
             raise Rejected("invalid_field", "rate_id: not the record's key")
         self.deck.put(deck.priced(message))

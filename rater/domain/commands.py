@@ -32,7 +32,7 @@ from rater.domain.messages import (
 )
 from rater.domain.money import parse_micros
 from rater.domain.rejection import Refused
-from rater.domain.rows import AutoRecharge, Call, Lot, User, decode_call, encode_call
+from rater.domain.rows import AutoRecharge, Call, Lot, User, decode_call, encode_row
 
 #: Days before its expiry at which a lot is warned of, the first warning first.
 WARNING_DAYS = (30, 7)
@@ -267,7 +267,7 @@ def void_call(desk: Desk, account: Account, command: CallVoid) -> None:
         pool.used -= call.included_minutes
         assert pool.used >= 0, pool
     voided = Call(call.digest, call.forget_us, voided=True)
-    desk.remember(moments.day_of(call.forget_us) + 1, key, encode_call(voided))
+    desk.remember(moments.day_of(call.forget_us) + 1, key, encode_row(voided))
     journal.event(
         account,
         "call.voided",

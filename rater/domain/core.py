@@ -13,32 +13,30 @@ After an exception out of `batch` or `flush` the core is spent: throw it away, a
 """
 
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
-from typing import Any
-
-import msgspec
+from typing import Any, Final
+from zlib import adler32, crc32
 
 from rater.domain import moments, recharge
 from rater.domain.account import Account
 from rater.domain.catalog import Catalog
 from rater.domain.commands import HANDLERS, Desk
+from rater.domain.encoding import Writer
 from rater.domain.journal import Journal, Movement
-from rater.domain.messages import Cdr, OrganizationPut, read_cdr, read_command, read_envelope
+from rater.domain.messages import Cdr, OrganizationPut
 from rater.domain.moments import DAY_US, REMEMBER_DAYS
-from rater.domain.outputs import Emit, LotAmount, Names, RatedCall, Record, encode
+from rater.domain.outputs import Emit, LotAmount, Names, RatedCall, Record
 from rater.domain.plans import LOW_PERCENT
 from rater.domain.rating import Decision, decide
+from rater.domain.reading import read_cdr, read_command, read_envelope
 from rater.domain.rejection import Refused, Rejected
-from rater.domain.rows import AccountState, Call, Part, Pool, Rows, decode_call, encode_call
+from rater.domain.rows import AccountState, Call, Part, Pool, Rows, decode_call
 from rater.domain.state import state_message
 
 #: How long a command is known again. A year and a month: longer than any topic keeps one.
-COMMAND_DAYS = 396
+COMMAND_DAYS: Final = 396
 #: How much later than it may be a remembered call is really forgotten: room for records whose timestamps run behind.
-FORGET_MARGIN_DAYS = 7
-ACCOUNTS_MAX = 50_000
-
-_canonical = msgspec.msgpack.Encoder().encode
+FORGET_MARGIN_DAYS: Final = 7
+ACCOUNTS_MAX: Final = 50_000
 
 
 class Core:
@@ -60,6 +58,7 @@ class Core:
     ) -> None:
         self.counts: dict[str, int] = {}
         self._names = names
+        self._rated = names.rated
         self._catalog = catalog
         self._rows = rows
         self._emit = emit
@@ -69,7 +68,8 @@ class Core:
         self._dirty: dict[str, Account] = {}
         self._unpublished: dict[str, Account] = {}
         self._known: dict[bytes, bytes | None] = {}  # rows of calls this batch asked for or wrote
-        self._journal = Journal(names, emit)
+        self._writer = Writer()
+        self._journal = Journal(names, emit, self._writer)
         self._desk = Desk(catalog, self._journal, self._recall, self._remember)
         self._newest_us = 0
         self._expired_day = 0
@@ -81,7 +81,7 @@ class Core:
         and give the rest again.
         """
         names = self._names
-        read: list[tuple[Cdr, bytes] | Rejected | None] = []
+        read: list[tuple[Cdr, bytes, Account | None] | Rejected | None] = []
         keys = []
         for record in records:
             if record.topic == names.cdr:
@@ -90,11 +90,11 @@ class Core:
                     account = self._account(cdr.org_id)
                     _check_record(record, cdr.org_id if account is None else account.key)
                     if account is None:
-                        read.append((cdr, b""))
+                        read.append((cdr, b"", None))
                     else:
                         key = account.call_prefix + cdr.cdr_id.encode()
                         keys.append(key)
-                        read.append((cdr, key))
+                        read.append((cdr, key, account))
                 except Rejected as rejected:
                     read.append(rejected)
             else:
@@ -102,12 +102,12 @@ class Core:
         self._known = dict(zip(keys, self._rows.get_many(keys), strict=True))
         handled = 0
         for record, item in zip(records, read, strict=True):
-            if item.__class__ is tuple:
-                done = self._cdr(record, item[0], item[1], sure)
+            if isinstance(item, tuple):
+                done = self._cdr(record, item[0], item[1], item[2], sure)
             elif item is None:
                 done = self._other(record, sure)
             else:
-                done = self._dead_letter(record, item)  # type: ignore[arg-type]
+                done = self._dead_letter(record, item)
             if not done:
                 break
             handled += 1
@@ -129,16 +129,16 @@ class Core:
 
     # Calls
 
-    def _cdr(self, record: Record, cdr: Cdr, key: bytes, sure: bool) -> bool:
-        org_id = cdr.org_id
-        account = self._accounts.get(org_id) or self._account(org_id)
+    def _cdr(self, record: Record, cdr: Cdr, key: bytes, account: Account | None, sure: bool) -> bool:
+        if account is None:  # unless the organization came into being within this batch
+            account = self._account(cdr.org_id)
+            key = b"" if account is None else account.call_prefix + cdr.cdr_id.encode()
         if account is None or not account.state.exists:
-            return self._dead_letter(record, Rejected("unknown_organization", f"no organization {org_id!r}"))
-        if not key:  # the organization came into being within this batch
-            key = account.call_prefix + cdr.cdr_id.encode()
+            return self._dead_letter(record, Rejected("unknown_organization", f"no organization {cdr.org_id!r}"))
         row = self._recall(key)
-        now_us = record.timestamp * 1000
-        digest = blake2b(_canonical(cdr), digest_size=8).digest()
+        timestamp_ms = record.timestamp
+        now_us = timestamp_ms * 1000
+        digest = _digest(self._writer.row(cdr))
         if row is not None:
             call = decode_call(row)
             if call.forget_us > now_us:
@@ -156,7 +156,7 @@ class Core:
             if rejected.code == "no_rate" and not sure:
                 return False
             return self._dead_letter(record, rejected)
-        self._carry_out(record.timestamp, account, cdr, decision, answered_us, month, key, digest)
+        self._carry_out(timestamp_ms, account, cdr, decision, answered_us, month, key, digest)
         return True
 
     def _carry_out(
@@ -168,7 +168,7 @@ class Core:
         answered_us: int,
         month: moments.Month,
         key: bytes,
-        digest: bytes,
+        digest: int,
     ) -> None:
         journal = self._journal
         journal.open(timestamp_ms)
@@ -226,7 +226,7 @@ class Core:
             1,
             journal.now_text,
         )
-        self._emit(self._names.rated, account.key, encode(rated), timestamp_ms)
+        self._emit(self._rated, account.key, self._writer.json(rated), timestamp_ms)
 
         forget_us = now_us + (REMEMBER_DAYS + 1) * DAY_US
         if forget_us < month.close_us:  # once its month is closed it can't be rated again anyway
@@ -238,7 +238,7 @@ class Core:
             pool_key = (decision.plan.plan_id, allowance.allowance_id, month.name)  # type: ignore[union-attr]
             self._take_minutes(account, decision, pool_key, month.close_us)
         call = Call(digest, forget_us, voided, overdrawn, included, pool_key if included else None, parts)
-        self._remember(forget_us // DAY_US + 1, key, encode_call(call))
+        self._remember(forget_us // DAY_US + 1, key, self._writer.row(call))
 
         if decision.funded_by == "unfunded":
             data = {
@@ -304,7 +304,7 @@ class Core:
         key = account.command_prefix + envelope.command_id.encode()
         row = self._recall(key)
         now_us = record.timestamp * 1000
-        digest = blake2b(payload, digest_size=8).digest()
+        digest = _digest(payload)
         if row is not None:
             seen = decode_call(row)
             if seen.forget_us > now_us:
@@ -334,7 +334,7 @@ class Core:
             self._count("commands")
         recharge.retry_if_due(self._journal, account)
         forget_us = now_us + COMMAND_DAYS * DAY_US
-        self._remember(moments.day_of(forget_us) + 1, key, encode_call(Call(digest, forget_us)))
+        self._remember(moments.day_of(forget_us) + 1, key, self._writer.row(Call(digest, forget_us)))
         self._touch(account, events_before)
         return True
 
@@ -364,7 +364,7 @@ class Core:
         del self._unpublished[account.state.org_id]
         if account.state.exists:
             message = state_message(account, self._catalog)
-            self._emit(self._names.state, account.key, encode(message), account.state.updated_us // 1000)
+            self._emit(self._names.state, account.key, self._writer.json(message), account.state.updated_us // 1000)
 
     def _dead_letter(self, record: Record, rejected: Rejected) -> bool:
         headers = [
@@ -391,6 +391,11 @@ class Core:
 
     def _count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1
+
+
+def _digest(content: bytes) -> int:
+    """What content is known again by: 64 bits, of which the upper half tells apart whatever differs in one place only."""
+    return crc32(content) << 32 | adler32(content)
 
 
 def _check_record(record: Record, org: bytes | str) -> None:

@@ -6,12 +6,13 @@ the rows valid at the instant of answer; of two rows with the same prefix the la
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from rater.domain import messages, moments, money
 from rater.domain.currencies import CURRENCY_DIGITS
 
-FOREVER_US = 2**63
-HEAD_DIGITS = 3
+FOREVER_US: Final = 2**63
+HEAD_DIGITS: Final = 3
 
 
 @dataclass(frozen=True)

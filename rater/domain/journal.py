@@ -7,6 +7,7 @@ from typing import Any
 
 from rater.domain import moments
 from rater.domain.account import Account
+from rater.domain.encoding import Writer
 from rater.domain.outputs import (
     NOTIFIED,
     Emit,
@@ -16,7 +17,6 @@ from rater.domain.outputs import (
     Posting,
     RechargeRequest,
     Transaction,
-    encode,
 )
 from rater.domain.rows import Part
 
@@ -26,12 +26,13 @@ Movement = tuple[str, int, str | None]  # ledger account, micros, lot
 class Journal:
     """Writes down what happens, at the time of the record at hand."""
 
-    __slots__ = ("_emit", "_second", "_second_text", "names", "now_text", "now_us", "timestamp_ms")
+    __slots__ = ("_emit", "_second", "_second_text", "_writer", "names", "now_text", "now_us", "timestamp_ms")
 
-    def __init__(self, names: Names, emit: Emit) -> None:
+    def __init__(self, names: Names, emit: Emit, writer: Writer) -> None:
         self.names = names
         self._emit = emit
-        self.timestamp_ms = 0
+        self._writer = writer
+        self.timestamp_ms = -1
         self.now_us = 0
         self.now_text = ""
         self._second = -1
@@ -39,10 +40,12 @@ class Journal:
 
     def open(self, timestamp_ms: int) -> None:
         """Turn to a record."""
+        if timestamp_ms == self.timestamp_ms:  # records come many to a millisecond
+            return
         self.timestamp_ms = timestamp_ms
         self.now_us = timestamp_ms * 1000
         second, ms = divmod(timestamp_ms, 1000)
-        if second != self._second:  # records come many to a second
+        if second != self._second:
             self._second = second
             self._second_text = moments.to_text(second * moments.SECOND_US)[:-1]
         self.now_text = f"{self._second_text}.{ms:03d}Z" if ms else self._second_text + "Z"
@@ -53,10 +56,10 @@ class Journal:
         state.seq += 1
         event_id = f"{state.org_id}:{state.seq}"
         event = Event(event_id, state.seq, type_, state.org_id, self.now_text, data)
-        self._emit(self.names.event, account.key, encode(event), self.timestamp_ms)
+        self._emit(self.names.event, account.key, self._writer.json(event), self.timestamp_ms)
         if type_ in NOTIFIED:
             note = Notification(event_id, state.org_id, event_id, type_, state.name, state.emails, self.now_text, data)
-            self._emit(self.names.notification, account.key, encode(note), self.timestamp_ms)
+            self._emit(self.names.notification, account.key, self._writer.json(note), self.timestamp_ms)
 
     def transaction(
         self,
@@ -85,7 +88,7 @@ class Journal:
             cdr_id,
             command_id,
         )
-        self._emit(self.names.ledger, account.key, encode(transaction), self.timestamp_ms)
+        self._emit(self.names.ledger, account.key, self._writer.json(transaction), self.timestamp_ms)
 
     def recharge_request(self, account: Account, recharge_id: str) -> None:
         """Ask the payment side for the top-up that stands in the account (rule 20)."""
@@ -102,7 +105,7 @@ class Journal:
             state.auto.payment_method,
             self.now_text,
         )
-        self._emit(self.names.recharge_request, account.key, encode(request), self.timestamp_ms)
+        self._emit(self.names.recharge_request, account.key, self._writer.json(request), self.timestamp_ms)
 
 
 def repaying(parts: list[Part]) -> list[Movement]:

@@ -7,20 +7,20 @@ from bisect import bisect_right
 from calendar import monthrange
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-SECOND_US = 1_000_000
-DAY_US = 86_400 * SECOND_US
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SECOND_US: Final = 1_000_000
+DAY_US: Final = 86_400 * SECOND_US
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: Beyond these nothing telephonic happened; within them every sum of dates is representable.
-INSTANT_US_MIN = 0
-INSTANT_US_MAX = 7_258_118_400 * SECOND_US  # 2200-01-01
+INSTANT_US_MIN: Final = 0
+INSTANT_US_MAX: Final = 7_258_118_400 * SECOND_US  # 2200-01-01
 
 #: How long a month stays open for late records (rule 11), and how long a CDR is remembered at least (rule 26).
-LATE_DAYS = 40
-REMEMBER_DAYS = 35
+LATE_DAYS: Final = 40
+REMEMBER_DAYS: Final = 35
 
 
 class Month(NamedTuple):

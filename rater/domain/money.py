@@ -11,15 +11,16 @@ Invariants
 
 import re
 from functools import lru_cache
+from typing import Final
 
-MICROS = 1_000_000
-AMOUNT_MICROS_MAX = 10**18 - 1  # 12 digits before the point: no operator's wallet is larger, and 64 bits hold it
+MICROS: Final = 1_000_000
+AMOUNT_MICROS_MAX: Final = 10**18 - 1  # 12 digits before the point: no operator's wallet is larger, and 64 bits hold it
 
 #: What a message may say where money is meant. Signs are allowed or refused by the field.
 AMOUNT_PATTERN = r"\A(0|[1-9][0-9]{0,11})(\.[0-9]{1,6})?\Z"
 SIGNED_AMOUNT_PATTERN = r"\A-?(0|[1-9][0-9]{0,11})(\.[0-9]{1,6})?\Z"
 
-_SIGNED_AMOUNT = re.compile(SIGNED_AMOUNT_PATTERN)
+_SIGNED_AMOUNT: Final = re.compile(SIGNED_AMOUNT_PATTERN)
 
 
 class MoneyError(ValueError):

@@ -5,11 +5,12 @@ the plan at that moment. What is stored is what was used, and which of its event
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from rater.domain import messages
 from rater.domain.rows import Pool, PoolKey
 
-LOW_PERCENT = 80
+LOW_PERCENT: Final = 80
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@
 then carries the decision out.
 """
 
+from typing import Final
+
 from rater.domain.account import Account
 from rater.domain.catalog import Catalog
 from rater.domain.deck import PricedRow
@@ -14,14 +16,14 @@ from rater.domain.plans import Allowance, Plan, minutes_left
 from rater.domain.rejection import Rejected
 from rater.domain.rows import User
 
-OUTBOUND = "outbound"
-CONFERENCE = "conference-dial-out"
-TOLL_FREE = "toll-free-inbound"
-INBOUND = "inbound"
-EMERGENCY = "emergency"
+OUTBOUND: Final = "outbound"
+CONFERENCE: Final = "conference-dial-out"
+TOLL_FREE: Final = "toll-free-inbound"
+INBOUND: Final = "inbound"
+EMERGENCY: Final = "emergency"
 
 #: What a call type is, before its number is looked at (rule 7).
-SERVICE_OF = {
+SERVICE_OF: Final = {
     "user_in": INBOUND,
     "conf_in": INBOUND,
     "ucap_in": INBOUND,
@@ -80,7 +82,7 @@ class Decision:
         self.payable = payable
 
 
-_FREE = {
+_FREE: Final = {
     (service, reason): Decision(service, "free", reason)
     for service in (INBOUND, OUTBOUND, CONFERENCE, TOLL_FREE, EMERGENCY)
     for reason in ("unanswered", "inbound", "emergency", "on-net")

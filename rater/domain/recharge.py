@@ -5,16 +5,18 @@ whether a top-up begins. A top-up is an episode: requested, tried up to `TRIES_M
 in the account, under an id made of organization and episode number, before the payment side hears of it.
 """
 
+from typing import Final
+
 from rater.domain import moments
 from rater.domain.account import Account
 from rater.domain.journal import Journal
 
 #: Failures no second try mends (rule 22).
-HARD_CODES = frozenset({"expired_card", "lost", "stolen", "closed", "authentication_required"})
+HARD_CODES: Final = frozenset({"expired_card", "lost", "stolen", "closed", "authentication_required"})
 #: How long after a soft failure the next try is due; as many tries follow the first as there are gaps (rule 22).
-RETRY_GAPS_US = (3_600 * moments.SECOND_US, 6 * 3_600 * moments.SECOND_US, moments.DAY_US)
-TRIES_MAX = 1 + len(RETRY_GAPS_US)
-FAILED_EPISODES_MAX = 100
+RETRY_GAPS_US: Final = (3_600 * moments.SECOND_US, 6 * 3_600 * moments.SECOND_US, moments.DAY_US)
+TRIES_MAX: Final = 1 + len(RETRY_GAPS_US)
+FAILED_EPISODES_MAX: Final = 100
 
 
 def recharge_id(account: Account, episode: int) -> str:

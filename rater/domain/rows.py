@@ -98,7 +98,7 @@ class User(Struct, array_like=True, gc=False):
 class Call(Struct, array_like=True, gc=False):
     """What is remembered of a rated call: to know it again (rule 26) and to take it back (rule 19)."""
 
-    digest: bytes
+    digest: int
     forget_us: int
     voided: bool = False
     overdrawn: int = 0
@@ -166,4 +166,3 @@ encode_row = msgspec.msgpack.Encoder().encode
 decode_state = msgspec.msgpack.Decoder(AccountState).decode
 decode_user = msgspec.msgpack.Decoder(User).decode
 decode_call = msgspec.msgpack.Decoder(Call).decode
-encode_call = encode_row

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from rater.domain import messages, moments
+from rater.domain import messages, moments, reading
 from rater.domain.money import parse_micros
 from rater.domain.rejection import Rejected
 from rater.loading.documents import Document, objects
@@ -101,8 +101,8 @@ def _add_commands(loaded: Loaded, document: Document, organization: _Organizatio
         said = msgspec.json.encode(row, order="sorted")
         row["command_id"] = "load:" + hashlib.sha256(said).hexdigest()[:24]
         try:
-            _, payload = messages.read_envelope(msgspec.json.encode(row))
-            messages.read_command(payload)
+            _, payload = reading.read_envelope(msgspec.json.encode(row))
+            reading.read_command(payload)
         except Rejected as rejected:
             subject = command.get("user_id") or command.get("number") or ""
             what = " ".join(filter(None, (command["type"], subject)))

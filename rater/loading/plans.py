@@ -2,7 +2,7 @@
 
 import msgspec
 
-from rater.domain import messages
+from rater.domain import reading
 from rater.domain.rejection import Rejected
 from rater.loading.documents import objects
 from rater.loading.faults import Loaded
@@ -14,7 +14,7 @@ def check_plans(text: str) -> Loaded:
     seen: dict[str, int] = {}
     for plan in objects(text, loaded.faults):
         try:
-            plan_id = messages.read_plan(msgspec.json.encode(plan.fields)).plan_id
+            plan_id = reading.read_plan(msgspec.json.encode(plan.fields)).plan_id
         except Rejected as rejected:
             loaded.faults.append(plan.fault(rejected.message))
             continue

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from rater.domain import messages
+from rater.domain import messages, reading
 from rater.domain.rejection import Rejected
 from rater.loading.faults import Fault, Loaded
 
@@ -107,7 +107,7 @@ def _take(
     faults += [Fault(line, columns.get(name, 0), f"{name}: {message}") for name, message in _faulty_fields(row)]
     if not faults:
         try:
-            rate = messages.read_rate(msgspec.json.encode(row))
+            rate = reading.read_rate(msgspec.json.encode(row))
         except Rejected as rejected:  # each field is in order, but not with the others
             faults.append(Fault(line, columns.get(rejected.message.partition(":")[0], 0), rejected.message))
         else:
@@ -139,14 +139,14 @@ def _row(cells: dict[str, str], defaults: dict[str, Any]) -> dict[str, Any]:
 def _faulty_fields(row: dict[str, Any]) -> list[tuple[str, str]]:
     """Every field that is wrong whatever the others say, and why."""
     try:
-        messages.read_rate(msgspec.json.encode(_IN_ORDER | row))
+        reading.read_rate(msgspec.json.encode(_IN_ORDER | row))
         return []
     except Rejected:
         pass
     found = []
     for name, value in row.items():
         try:
-            messages.read_rate(msgspec.json.encode(_IN_ORDER | {name: value}))
+            reading.read_rate(msgspec.json.encode(_IN_ORDER | {name: value}))
         except Rejected as rejected:
             message = rejected.message.removeprefix(f"{name}: ").removesuffix(f" - at `$.{name}`")
             found.append((name, f"{value!r}: {message}"))

@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from rich.console import Console
 from rich.table import Table
 
-from rater.domain.messages import read_cdr
+from rater.domain.reading import read_cdr
 from rater.embedded import EmbeddedKafka
 from rater.kafka import lag
 from rater.simulation import Simulation

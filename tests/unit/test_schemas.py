@@ -10,7 +10,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from rater.domain import messages
+from rater.domain import messages, reading
 from rater.domain.rejection import Rejected
 from rater.resources import schemas_dir
 from rater.schemas import EVENT_TYPES, as_file, schemas
@@ -93,14 +93,14 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
 
 
 def read_whole_command(value: bytes) -> object:
-    _, payload = messages.read_envelope(value)
-    return messages.read_command(payload)
+    _, payload = reading.read_envelope(value)
+    return reading.read_command(payload)
 
 
 READERS: dict[str, Callable[[bytes], object]] = {
-    "cdr": messages.read_cdr,
-    "rate": messages.read_rate,
-    "plan": messages.read_plan,
+    "cdr": reading.read_cdr,
+    "rate": reading.read_rate,
+    "plan": reading.read_plan,
     "command": read_whole_command,
 }
 
@@ -159,7 +159,7 @@ def test_a_dead_letter_has_the_headers_asyncapi_describes(code: str) -> None:
 def test_a_command_of_the_contract_fits_the_schema_and_is_read(message: dict[str, Any]) -> None:
     command = ENVELOPE | message | {"of_a_later_version": [1]}
     VALIDATORS[TOPICS.command].validate(command)
-    assert isinstance(messages.read_command(msgspec.json.encode(command)), messages.Command)
+    assert isinstance(reading.read_command(msgspec.json.encode(command)), messages.Command)
 
 
 def test_commands_of_the_contract_are_all_there() -> None:
