@@ -3,28 +3,34 @@ UV_VERSION := 0.13.9
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 RUN := .venv/bin
 READY := .venv/.ready
+COMPILED := .venv/.compiled
 
 .PHONY: demo test check bench setup
 
-demo: $(READY)
+demo: $(COMPILED)
 	$(RUN)/rater demo
 
 test: check
 	$(RUN)/pytest
+	RATER_PURE=1 $(RUN)/pytest -q tests/unit/domain tests/property
 
-check: $(READY)
+check: $(COMPILED)
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
 
-bench: $(READY)
+bench: $(COMPILED)
 	$(RUN)/python -m tests.bench
 
-setup: $(READY)
+setup: $(COMPILED)
 
 $(READY): pyproject.toml uv.lock .tools/uv-$(UV_VERSION)
 	.tools/venv/bin/uv sync --quiet --frozen --all-extras --python .tools/venv/bin/python
 	$(RUN)/python -m rater.embedded
+	@touch $@
+
+$(COMPILED): $(READY) $(wildcard rater/domain/*.py rater/compiled/*.py)
+	$(RUN)/python -m rater.compiled
 	@touch $@
 
 .tools/uv-$(UV_VERSION):

@@ -3,7 +3,10 @@
 from datetime import datetime
 from typing import Any, Protocol
 
+import msgspec
 from msgspec import Struct
+
+encode = msgspec.json.Encoder().encode
 
 #: Events that somebody is told about, by mail or webhook.
 NOTIFIED = frozenset(
