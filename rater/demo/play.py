@@ -55,7 +55,8 @@ class Demo:
     keep: bool = False
     topics: Topics = field(default_factory=load_topics)
     before: list[LogRecord] = field(default_factory=list)
-    live: list[LogRecord] = field(default_factory=list)
+    calls: list[LogRecord] = field(default_factory=list)
+    commands: list[LogRecord] = field(default_factory=list)
     answers: set["asyncio.Task[None]"] = field(default_factory=set)
 
     async def run(self) -> int:
@@ -111,7 +112,8 @@ class Demo:
         organizations = resource("samples", "organizations.json").read_text()
         commands = _sound(check_organizations(organizations))
         tally = Tally(topics)
-        read = [topics.rated, topics.ledger, topics.event, topics.state, topics.recharge_request, topics.dead_letter]
+        read = [topics.rated, topics.ledger, topics.event, topics.state, topics.dead_letter]
+        read += [topics.command, topics.recharge_request]
         async with reader(bootstrap, read) as consumer, producer(bootstrap) as out:
             view = View(self.console, tally)
             watching = asyncio.create_task(self._watch(consumer, out, tally, view))
@@ -121,11 +123,7 @@ class Demo:
                 self.console.print(f"{len(commands)} commands made {len(tally.states)} organizations. Calls begin.\n")
                 with view:
                     await self._publish_calls(out, tally, view, msgspec.json.decode(organizations))
-                    await self._until_committed(bootstrap, worker, watching)
-                    while self.answers:
-                        await asyncio.gather(*self.answers)
-                        await self._until_committed(bootstrap, worker, watching)
-                    await self._until_read(consumer, watching)
+                    await self._until_settled(bootstrap, worker, consumer, tally, watching)
             finally:
                 watching.cancel()
                 await asyncio.wait([watching])
@@ -143,7 +141,7 @@ class Demo:
             for org_id, value in traffic.calls(due - tally.published, time.time()):
                 record = LogRecord(self.topics.cdr, time.time_ns() // 1_000_000, org_id.encode(), value)
                 acknowledgements.append(await out.send(record.topic, value, key=record.key, timestamp_ms=record.timestamp))
-                self.live.append(record)
+                self.calls.append(record)
                 tally.published += 1
             view.update()
             await asyncio.sleep(TICK_S)
@@ -157,6 +155,9 @@ class Demo:
             for records in (await consumer.getmany(timeout_ms=100)).values():
                 for found in records:
                     record = as_log_record(found)
+                    if record.topic == self.topics.command:
+                        self.commands.append(record)
+                        continue
                     if record.topic == self.topics.recharge_request:
                         answer = asyncio.create_task(self._pay(out, msgspec.json.decode(record.value or b"null")))
                         self.answers.add(answer)
@@ -181,9 +182,7 @@ class Demo:
         else:
             command |= {"type": "recharge.succeeded", "amount": request["amount"], "payment_reference": f"demo-{recharge_id}"}
         value, now_ms = msgspec.json.encode(command), time.time_ns() // 1_000_000
-        record = LogRecord(self.topics.command, now_ms, request["org_id"].encode(), value)
-        self.live.append(record)
-        await out.send_and_wait(record.topic, value, key=record.key, timestamp_ms=record.timestamp)
+        await out.send_and_wait(self.topics.command, value, key=request["org_id"].encode(), timestamp_ms=now_ms)
 
     async def _until_committed(
         self, bootstrap: str, worker: asyncio.subprocess.Process, watching: "asyncio.Task[None]"
@@ -198,6 +197,24 @@ class Demo:
             if time.monotonic() > deadline_s:
                 raise DemoError(f"the worker has not caught up within {DONE_TIMEOUT_S:.0f} s")
             await asyncio.sleep(TICK_S)
+
+    async def _until_settled(
+        self,
+        bootstrap: str,
+        worker: asyncio.subprocess.Process,
+        consumer: Any,
+        tally: Tally,
+        watching: "asyncio.Task[None]",
+    ) -> None:
+        """Return when all input is committed, all output seen, and every recharge asked for answered."""
+        deadline_s = time.monotonic() + DONE_TIMEOUT_S
+        while True:
+            await self._until_committed(bootstrap, worker, watching)
+            await self._until_read(consumer, watching)
+            if not tally.recharging():
+                return
+            if time.monotonic() > deadline_s:
+                raise DemoError(f"no answer to the recharge of {', '.join(tally.recharging())}")
 
     async def _until_read(self, consumer: Any, watching: "asyncio.Task[None]") -> None:
         """Return when everything committed has been seen."""
@@ -220,9 +237,12 @@ class Demo:
         say(f"  charged         {amounts(tally.charged)}")
         say(f"  unfunded        {amounts(tally.unfunded)}")
         say(f"  events          {counts(tally.event_types)}")
+        say(f"  service         suspended: {counts(tally.suspensions)}; returned: {counts(tally.returns)}")
         say(f"  latency         p50 {tally.latency_ms(50)} ms, p99 {tally.latency_ms(99)} ms, publish to committed output")
         findings = audit(books)
-        log = worker_order(self.topics, self.before, self.live, books)
+        loaded = {record.value for record in self.before}
+        live = [*self.calls, *(record for record in self.commands if record.value not in loaded)]
+        log = worker_order(self.topics, self.before, live, books)
         findings += compare(self.topics, log, books)
         if tally.rated + tally.dead.total() > tally.published or duplicates < 0:
             findings.append(Finding("all", "more came out than went in"))

@@ -29,6 +29,8 @@ class Tally:
     charged: Counter[str] = field(default_factory=Counter)
     unfunded: Counter[str] = field(default_factory=Counter)
     states: dict[str, dict[str, Any]] = field(default_factory=dict)
+    suspensions: Counter[str] = field(default_factory=Counter)
+    returns: Counter[str] = field(default_factory=Counter)
     events: deque[str] = field(default_factory=lambda: deque(maxlen=_EVENTS_SHOWN))
     event_types: Counter[str] = field(default_factory=Counter)
     latencies_ms: deque[int] = field(default_factory=lambda: deque(maxlen=2000))
@@ -49,19 +51,41 @@ class Tally:
             money[message["currency"]] += parse_micros(message["charge"])
             self.latencies_ms.append(now_ms - record.timestamp)
         elif record.topic == topics.state:
-            self.states[message["org_id"]] = message
+            return self._state(message)
         elif record.topic == topics.event:
             self.event_types[message["type"]] += 1
             if message["type"] not in _QUIET_EVENTS:
-                line = f"{message['at'][11:19]}  {message['org_id']:<10} {message['type']:<24}{_detail(message['data'])}"
-                self.events.append(line)
-                return [line]
+                return self._line(message["at"], message["org_id"], message["type"], _detail(message["data"]))
         return []
+
+    def recharging(self) -> list[str]:
+        """Organizations with a top-up under way: asked for, and not answered."""
+        autos = {org_id: state["auto_recharge"] for org_id, state in self.states.items()}
+        return [org_id for org_id, auto in autos.items() if auto["state"] == "pending" and "next_attempt_at" not in auto]
 
     def latency_ms(self, percent: int) -> int:
         """A percentile of the last calls' time from publishing to being read, committed."""
         ordered = sorted(self.latencies_ms)
         return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else 0
+
+    def _state(self, state: dict[str, Any]) -> list[str]:
+        """Service that ends at a balance of zero, and returns, is worth a line. It begins with the first funds without one."""
+        org_id = state["org_id"]
+        before, self.states[org_id] = self.states.get(org_id), state
+        if before is None or (before["status"] == "suspended") == (state["status"] == "suspended"):
+            return []
+        if state["status"] == "suspended":
+            self.suspensions[org_id] += 1
+            return self._line(state["updated_at"], org_id, "service suspended", "toll-free inbound and credit calls are off")
+        if org_id not in self.suspensions:
+            return []
+        self.returns[org_id] += 1
+        return self._line(state["updated_at"], org_id, "service returns", f"status {state['status']}")
+
+    def _line(self, at: str, org_id: str, what: str, detail: str) -> list[str]:
+        line = f"{at[11:19]}  {org_id:<10} {what:<24}{detail}"
+        self.events.append(line)
+        return [line]
 
 
 def amounts(money: Counter[str]) -> str:
