@@ -1,6 +1,7 @@
 """Where things are wired: settings and topics in, a worker out. Nothing else makes one."""
 
 from rater.agents.rating import CatalogFeed, rating_factory
+from rater.agents.timer import timer_factory
 from rater.engine.app import EngineApp, TaskGroup, make_app
 from rater.engine.follower import Follower
 from rater.settings import Settings
@@ -33,3 +34,16 @@ def rating_worker(settings: Settings) -> EngineApp:
         ),
     )
     return make_app(settings, [rating], [follower])
+
+
+def timer_worker(settings: Settings) -> EngineApp:
+    """The worker that says when something falls due: a consumer group of its own, as it reads what the rating agent writes."""
+    topics = topics_of(settings)
+    timer = TaskGroup(
+        name="timer",
+        topics=(topics.state,),
+        processor=timer_factory(topics),
+        changelog=topics.timer_changelog,
+        outputs=(topics.command,),
+    )
+    return make_app(settings.model_copy(update={"app_id": f"{settings.app_id}-timer"}), [timer])

@@ -25,9 +25,12 @@ DONE_TIMEOUT_S = 150.0
 class Worker:
     """`rater worker` as a process of its own, which can be killed and started again."""
 
-    def __init__(self, bootstrap: str, topics: Topics, prefix: str, directory: Path, **settings: str) -> None:
+    def __init__(
+        self, bootstrap: str, topics: Topics, prefix: str, directory: Path, agents: str = "rating", **settings: str
+    ) -> None:
         self.app_id = APP_ID_PREFIX + prefix.rstrip(".")
-        self._log = directory / "worker.log"
+        self._agents = agents
+        self._log = directory / f"{agents}.log"
         self._environment = os.environ | {
             "RATER_BOOTSTRAP": bootstrap,
             "RATER_TOPIC_PREFIX": prefix,
@@ -42,7 +45,10 @@ class Worker:
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "rater", "worker"], env=self._environment, stdout=log, stderr=log
+                [sys.executable, "-m", "rater", "worker", "--agents", self._agents],
+                env=self._environment,
+                stdout=log,
+                stderr=log,
             )
 
     def kill(self) -> None:

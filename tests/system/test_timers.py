@@ -1,0 +1,169 @@
+"""Timers on a real Kafka: what falls due is done once, though rating agent and timer are killed around that moment.
+
+The clock is left alone: the records carry times of the past, chosen so that a moment from now something falls due.
+"""
+
+import asyncio
+import random
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from rater.domain import moments
+from rater.embedded import EmbeddedKafka
+from rater.kafka import read_all
+from rater.simulation import LogRecord, simulate
+from rater.topics import Topics
+from tests.system.harness import Worker, assert_same, publish, read_outputs, until_done
+
+AGENTS = ("rating", "timer")
+ORGS = [f"org-{n}" for n in range(40)]
+SEED = 22
+KILLS = 6
+SPREAD_MS = 12_000  # over which things fall due
+AHEAD_MS = 6_000  # room for the workers to start before the first of them
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+DONE_TIMEOUT_S = 90.0
+#: Days left of a lot when the test begins, more or less → days ahead at which something is said of it. What was due before the
+#: timer ever ran is said once, as the latest of what was missed.
+SAID_DAYS = {30: [30], 7: [30, 7], 0: [7, 0]}
+
+
+class Given:
+    """Commands at chosen times."""
+
+    def __init__(self, topics: Topics) -> None:
+        self.records: list[LogRecord] = []
+        self._topics = topics
+
+    def command(self, at_ms: int, org_id: str, type_: str, **fields: Any) -> None:
+        envelope = {"command_id": f"c{len(self.records)}", "org_id": org_id, "issued_at": moments.to_text(at_ms * 1000)}
+        value = msgspec.json.encode(envelope | {"type": type_} | fields)
+        self.records.append(LogRecord(self._topics.command, at_ms, org_id.encode(), value))
+
+    def organization(self, at_ms: int, org_id: str) -> None:
+        self.command(at_ms, org_id, "organization.put", name=org_id, country="US", currency="USD", offer="commercial")
+
+    def funds(self, at_ms: int, org_id: str) -> None:
+        more = {"purchase_channel": "web-direct", "payment_reference": "r"}
+        self.command(at_ms, org_id, "funds.add", amount="10.00", currency="USD", **more)
+
+
+@pytest.fixture
+def workers(kafka: EmbeddedKafka, topics: Topics, tmp_path: Path) -> Iterator[list[Worker]]:
+    prefix = topics.cdr.removesuffix("telephony.cdr.v1")
+    made = [Worker(kafka.bootstrap, topics, prefix, tmp_path, agents=agent) for agent in AGENTS]
+    yield made
+    for worker in made:
+        worker.close()
+
+
+async def run_and_kill(workers: Sequence[Worker], until: Callable[[], Any]) -> None:
+    """Run the agents, killed again and again around the moments things fall due, then to the end."""
+    draw = random.Random(SEED)
+    for worker in workers:
+        worker.start()
+    for _ in range(KILLS):
+        await asyncio.sleep(draw.uniform(1.5, 3.0))
+        killed = draw.choice(([workers[0]], [workers[1]], workers))
+        for worker in killed:
+            worker.kill()
+        for worker in killed:
+            worker.start()
+    deadline_s = time.monotonic() + DONE_TIMEOUT_S
+    while not await until():
+        for worker in workers:
+            worker.check_alive()
+        assert time.monotonic() < deadline_s, "\n".join(worker.log_tail() for worker in workers)
+        await asyncio.sleep(0.2)
+
+
+async def read(kafka: EmbeddedKafka, topic: str) -> list[tuple[LogRecord, dict[str, Any]]]:
+    records, _ = await read_all(kafka.bootstrap, [topic])
+    return [(record, msgspec.json.decode(record.value or b"null")) for record in records]
+
+
+async def check_against_simulate(kafka: EmbeddedKafka, topics: Topics) -> None:
+    """The commands, the timer's among them, give in simulate what they gave here."""
+    commands, _ = await read_all(kafka.bootstrap, [topics.command])
+    assert_same(topics, list(simulate(topics, commands)), await read_outputs(kafka.bootstrap, topics))
+
+
+async def test_a_soft_decline_is_tried_again_once_though_the_agents_are_killed(
+    kafka: EmbeddedKafka, topics: Topics, workers: list[Worker]
+) -> None:
+    given, draw = Given(topics), random.Random(SEED)
+    start_ms = time.time_ns() // 1_000_000 + AHEAD_MS
+    due_ms = {org: start_ms + draw.randrange(SPREAD_MS) for org in ORGS}
+    auto = {"trigger_amount": "50.00", "recharge_amount": "20.00", "payment_method": "card"}
+    for org in ORGS:
+        declined_ms = due_ms[org] - HOUR_MS
+        given.organization(declined_ms - 1000, org)
+        given.command(declined_ms - 500, org, "auto_recharge.put", enabled=True, **auto)
+        given.command(declined_ms, org, "recharge.failed", recharge_id=f"{org}:1", code="declined", retryable=True)
+    await publish(kafka.bootstrap, topics, given.records)
+
+    async def all_tried_again() -> bool:
+        return len(await read(kafka, topics.recharge_request)) >= 2 * len(ORGS)
+
+    await run_and_kill(workers, all_tried_again)
+    await until_done(kafka.bootstrap, topics, workers[0])
+    assert [worker.stop() for worker in workers] == [0, 0]
+    tries = Counter((request["org_id"], request["attempt"]) for _, request in await read(kafka, topics.recharge_request))
+    assert tries == {(org, attempt): 1 for org in ORGS for attempt in (1, 2)}
+    retries = [(record, c) for record, c in await read(kafka, topics.command) if c["type"] == "recharge.retry"]
+    assert Counter(command["org_id"] for _, command in retries) == dict.fromkeys(ORGS, 1)
+    assert all(record.timestamp >= due_ms[command["org_id"]] for record, command in retries)
+    await check_against_simulate(kafka, topics)
+
+
+async def test_expiry_and_its_warnings_come_once_each_though_the_agents_are_killed(
+    kafka: EmbeddedKafka, topics: Topics, workers: list[Worker]
+) -> None:
+    given, draw = Given(topics), random.Random(SEED)
+    start_ms = time.time_ns() // 1_000_000 + AHEAD_MS
+    for org in ORGS:
+        given.organization(bought_to_expire_at(start_ms), org)
+        for days_ahead in SAID_DAYS:
+            given.funds(bought_to_expire_at(start_ms + draw.randrange(SPREAD_MS) + days_ahead * DAY_MS), org)
+    await publish(kafka.bootstrap, topics, given.records)
+    count = len(ORGS) * sum(len(days) for days in SAID_DAYS.values())
+
+    async def all_said() -> bool:
+        return len(expiries(await read(kafka, topics.event))) >= count
+
+    await run_and_kill(workers, all_said)
+    await until_done(kafka.bootstrap, topics, workers[0])
+    assert [worker.stop() for worker in workers] == [0, 0]
+    said = expiries(await read(kafka, topics.event))
+    by_lot: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for _, event in said:
+        by_lot[event["org_id"], event["data"]["expires_at"]].append(event["data"].get("days", 0))
+    assert sorted(by_lot.values()) == sorted(days for days in SAID_DAYS.values() for _ in ORGS)
+    for record, event in said:
+        due_us = (
+            moments.to_us(datetime.fromisoformat(event["data"]["expires_at"])) - event["data"].get("days", 0) * moments.DAY_US
+        )
+        assert record.timestamp * 1000 >= due_us, event
+    commands = [command["command_id"] for _, command in await read(kafka, topics.command)]
+    sent = [command_id for command_id in commands if command_id.startswith("timer:")]
+    assert len(sent) == len(set(sent)) == count
+    await check_against_simulate(kafka, topics)
+
+
+def expiries(events: list[tuple[LogRecord, dict[str, Any]]]) -> list[tuple[LogRecord, dict[str, Any]]]:
+    return [(record, event) for record, event in events if event["type"].startswith("credit.")]
+
+
+def bought_to_expire_at(expires_ms: int) -> int:
+    """When a lot was bought that expires then; a day earlier where no year ago had that day."""
+    bought_us = (expires_ms - 365 * DAY_MS) * 1000
+    late_us = moments.a_year_later(bought_us) - expires_ms * 1000
+    return (bought_us - late_us) // 1000
