@@ -191,6 +191,9 @@ def _options(cache_bytes: int) -> Options:
     options.set_block_based_table_factory(table)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+    # What is not there is asked for most: this way it is known without a search of what was written last.
+    options.set_memtable_prefix_bloom_ratio(0.1)
+    options.set_memtable_whole_key_filtering(whole_key_filter=True)
     options.set_max_open_files(_OPEN_FILES_MAX)
     options.set_keep_log_file_num(_LOG_FILES_MAX)
     return options
