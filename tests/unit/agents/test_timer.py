@@ -150,6 +150,7 @@ async def test_the_next_try_of_a_soft_decline_is_asked_for_when_it_is_due_and_on
     ((type_, command),) = await agent.at(due_ms)
     assert (type_, command["recharge_id"], command["attempt"]) == ("recharge.retry", f"{ORG}:1", 2)
     agent.restart()
+    await agent.see(desk)  # a state from before the command has had its effect
     assert types(await agent.at(due_ms + DAY_MS)) == []
     assert [r["attempt"] for r in messages(desk.give(*agent.sent), TOPICS.recharge_request)] == [2]
 
