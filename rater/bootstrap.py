@@ -1,6 +1,7 @@
 """Where things are wired: settings and topics in, a worker out. Nothing else makes one."""
 
-from rater.agents.rating import CatalogFeed, rating_factory
+from rater.agents.catalog import CatalogFeed
+from rater.agents.rating import rating_factory
 from rater.agents.timer import timer_factory
 from rater.engine.app import EngineApp, TaskGroup, make_app
 from rater.engine.follower import Follower
@@ -21,7 +22,7 @@ def rating_worker(settings: Settings) -> EngineApp:
     rating = TaskGroup(
         name="rating",
         topics=(topics.command, topics.cdr),
-        processor=rating_factory(topics, feed.catalog, follower.barrier),
+        processor=rating_factory(topics, feed, follower.barrier),
         changelog=topics.changelog,
         outputs=(
             topics.rated,

@@ -40,7 +40,7 @@ class _Line(Struct):
     topic: str
     timestamp: int
     key: str | None = None
-    headers: dict[str, str] | list[tuple[str, str]] | None = None
+    headers: dict[str, str | None] | list[tuple[str, str | None]] | None = None
     value: msgspec.Raw = msgspec.Raw(b"null")
     value_base64: str | None = None
 
@@ -152,7 +152,7 @@ def read_log(lines: Iterable[bytes]) -> Iterator[LogRecord]:
         except (ValueError, binascii.Error, RecursionError) as error:
             raise LogError(f"line {number}: {error}") from None
         pairs = line.headers.items() if isinstance(line.headers, dict) else line.headers or ()
-        headers = [(name, text.encode()) for name, text in pairs] if pairs else ()
+        headers: Any = [(name, None if text is None else text.encode()) for name, text in pairs] if pairs else ()
         yield LogRecord(line.topic, line.timestamp, key, value, headers, number - 1)
 
 
@@ -175,9 +175,10 @@ class LogWriter:
             self._heads[identity] = head
         if not record.headers:  # the core's own messages: JSON on one line
             return b'%b%d,"value":%b}\n' % (head, record.timestamp, record.value or b"null")
-        headers = {name: value.decode(errors="replace") for name, value in record.headers}
+        given: Sequence[tuple[str, Any]] = record.headers  # Kafka has headers with a name alone
+        headers = [(name, None if value is None else value.decode(errors="replace")) for name, value in given]
         body = _as_it_came(record.value)
-        return b'%b%d,"headers":%b,%b}\n' % (head, record.timestamp, self._encode(headers), body)
+        return b'%b%d,"headers":%b,%b}\n' % (head, record.timestamp, self._encode(_as_object(headers)), body)
 
 
 def _key_of(value: bytes | None) -> bytes | None:
@@ -190,6 +191,12 @@ def _key_of(value: bytes | None) -> bytes | None:
         return None if named is None else named.encode()
     except (ValueError, RecursionError):
         return None
+
+
+def _as_object(headers: list[tuple[str, str | None]]) -> dict[str, str | None] | list[tuple[str, str | None]]:
+    """Headers as an object where each name stands once, else as pairs."""
+    named = dict(headers)
+    return named if len(named) == len(headers) else headers
 
 
 def _as_it_came(value: bytes | None) -> bytes:

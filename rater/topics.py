@@ -30,6 +30,7 @@ _PREFIX = re.compile(r"[A-Za-z0-9._-]{0,100}")
 _CREATED_TIMEOUT_S = 30.0
 _REQUEST_TIMEOUT_MS = 15_000
 _REPLICAS_WANTED = 3
+_AHEAD_MS_MAX = 60 * 60 * 1000
 _COMPACTED_SEGMENT_BYTES = 128 * 1024 * 1024
 
 
@@ -68,6 +69,10 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
             # Outputs carry the timestamp of their input, which one broker has let in already; another, whose
             # clock is behind, must not refuse it and stop the partition.
             configs["message.timestamp.after.max.ms"] = str(2**63 - 1)
+        else:
+            # A record's timestamp is the "now" of what it does: one of next year would make its partition forget the
+            # calls it must know again.
+            configs["message.timestamp.after.max.ms"] = str(_AHEAD_MS_MAX)
         return configs
 
 

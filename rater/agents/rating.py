@@ -1,20 +1,16 @@
-"""The rating agent: one core a partition, run by the engine; the catalog, followed by every worker.
+"""The rating agent: one core a partition, run by the engine.
 
 Thin on purpose. What a record means is the core's; that it counts exactly once is the engine's.
 """
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from aiokafka.partitioner import murmur2
 
-from rater.domain.catalog import Catalog
+from rater.agents.catalog import CatalogFeed, FaultReport
 from rater.domain.core import Core
-from rater.domain.rejection import Rejected
 from rater.engine.api import Processor, ProcessorFactory, Record, Sink, State
 from rater.topics import Topics
-
-log = logging.getLogger(__name__)
 
 #: Records the core is given at a time: few enough that what belongs to them stays in the processor's cache.
 SLICE_RECORDS = 512
@@ -23,11 +19,12 @@ Barrier = Callable[[], Awaitable[None]]
 
 
 class RatingProcessor:
-    """Rates the batches of one partition."""
+    """Rates the batches of one partition; the one with a `report` answers for the catalog's faults as well."""
 
-    def __init__(self, core: Core, barrier: Barrier) -> None:
+    def __init__(self, core: Core, barrier: Barrier, report: FaultReport | None = None) -> None:
         self.core = core
         self._barrier = barrier
+        self._report = report
 
     async def process(self, records: Sequence[Record]) -> None:
         """Rate a batch. When a call or command misses something in the catalog, that is brought up to date first."""
@@ -43,26 +40,18 @@ class RatingProcessor:
                 sure = True
         self.core.flush()
 
+    def next_due_ms(self) -> int | None:
+        """At once, if the catalog has come across faults."""
+        return 0 if self._report is not None and self._report.is_due() else None
 
-class CatalogFeed:
-    """Keeps a catalog as the plan and rate topics have it. A faulty row is reported and left out."""
-
-    def __init__(self, topics: Topics) -> None:
-        self.catalog = Catalog()
-        self.faults = 0
-        self._plan = topics.plan
-
-    def take(self, record: Record) -> None:
-        """A record of a catalog topic."""
-        put = self.catalog.put_plan if record.topic == self._plan else self.catalog.put_rate
-        try:
-            put(record.key, record.value)
-        except Rejected as rejected:
-            self.faults += 1
-            log.warning("catalog row left out: %s offset %d: %s", record.topic, record.offset, rejected)
+    async def tick(self, now_ms: int) -> None:
+        """Dead-letter the catalog's faults."""
+        del now_ms  # they bear the time of their own records
+        assert self._report is not None
+        self._report.write()
 
 
-def rating_factory(topics: Topics, catalog: Catalog, barrier: Barrier) -> ProcessorFactory:
+def rating_factory(topics: Topics, feed: CatalogFeed, barrier: Barrier) -> ProcessorFactory:
     """Makes the processor of each partition."""
     partitions = topics.account_partitions
 
@@ -70,7 +59,8 @@ def rating_factory(topics: Topics, catalog: Catalog, barrier: Barrier) -> Proces
         def owns(org_id: str) -> bool:
             return partition_of(org_id, partitions) == partition
 
-        return RatingProcessor(Core(topics, catalog, state, sink.emit, owns), barrier)
+        core = Core(topics, feed.catalog, state, sink.emit, owns)
+        return RatingProcessor(core, barrier, FaultReport(feed, core, state) if partition == 0 else None)
 
     return make
 

@@ -1,4 +1,7 @@
-"""The catalog: plans and rates as operators publish them, keyed rows of which a null takes one away."""
+"""The catalog: plans and rates as operators publish them, keyed rows of which a null takes one away.
+
+So does a row that can't be used: of each key the topic keeps the latest alone, so the catalog is made of the latest alone.
+"""
 
 from rater.domain import deck, plans, reading
 from rater.domain.rejection import Rejected
@@ -16,8 +19,8 @@ class Catalog:
     def put_plan(self, key: bytes | None, value: bytes | None) -> None:
         """A record of the plan topic."""
         plan_id = _key(key)
+        self.plans.pop(plan_id, None)
         if value is None:
-            self.plans.pop(plan_id, None)
             return
         message = reading.read_plan(value)
         if message.plan_id != plan_id:
@@ -27,8 +30,8 @@ class Catalog:
     def put_rate(self, key: bytes | None, value: bytes | None) -> None:
         """A record of the rate topic."""
         rate_id = _key(key)
+        self.deck.remove(rate_id)
         if value is None:
-            self.deck.remove(rate_id)
             return
         message = reading.read_rate(value)
         if message.rate_id != rate_id:

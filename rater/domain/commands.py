@@ -30,7 +30,7 @@ from rater.domain.messages import (
     UserPut,
     UserRemove,
 )
-from rater.domain.money import parse_micros
+from rater.domain.money import SUM_MICROS_MAX, parse_micros
 from rater.domain.rejection import Refused
 from rater.domain.rows import AutoRecharge, Call, Lot, User, decode_call, encode_row
 
@@ -125,8 +125,10 @@ def add_funds(desk: Desk, account: Account, command: FundsAdd) -> None:
         raise Refused("purchase_channel_not_allowed", "credits are sold web-direct only")
     _same_currency(account, command.currency)
     lot_id = f"purchase:{command.command_id}"
+    micros = _positive(command.amount)
+    _check_room(account, micros)
     data = {"payment_reference": command.payment_reference}
-    _credit(desk, account, command, "purchase", lot_id, _positive(command.amount), "sales", "funds.added", data)
+    _credit(desk, account, command, "purchase", lot_id, micros, "sales", "funds.added", data)
 
 
 def adjust_funds(desk: Desk, account: Account, command: FundsAdjust) -> None:
@@ -135,6 +137,7 @@ def adjust_funds(desk: Desk, account: Account, command: FundsAdjust) -> None:
     micros = parse_micros(command.amount)
     if micros == 0:
         raise Refused("invalid_field", "amount: zero")
+    _check_room(account, micros)
     data: dict[str, Any] = {"reason": command.reason}
     if micros > 0:
         lot_id = f"adjustment:{command.command_id}"
@@ -206,6 +209,7 @@ def succeed_recharge(desk: Desk, account: Account, command: RechargeSucceeded) -
     """Credit a top-up once, whatever repeats (rule 21). Refused: unknown_recharge, currency_mismatch, invalid_field."""
     _same_currency(account, command.currency)
     micros = _positive(command.amount)
+    _check_room(account, micros)
     episode = _episode(account, command.recharge_id)
     recharging = account.state.recharging
     if episode == recharging.episode and recharging.state == "pending":
@@ -240,7 +244,7 @@ def retry_recharge(desk: Desk, account: Account, command: RechargeRetry) -> None
 def void_call(desk: Desk, account: Account, command: CallVoid) -> None:
     """Take a rated call back: its money to the lots it came from, its minutes to their pool (rule 19).
 
-    Refused: unknown_call, already_voided.
+    Refused: unknown_call, already_voided, invalid_field.
     """
     journal, wallet = desk.journal, account.wallet
     key = account.call_prefix + command.cdr_id.encode()
@@ -253,6 +257,7 @@ def void_call(desk: Desk, account: Account, command: CallVoid) -> None:
     before = wallet.balance
     collected = sum(part.micros for part in call.parts)
     charge = collected + call.overdrawn
+    _check_room(account, charge)
     if charge:
         given, to_overdraft, repaid = wallet.give_back(call.parts, call.overdrawn, f"void:{command.cdr_id}", journal.now_us)
         movements: list[Movement] = [("wallet", part.micros, part.lot_id) for part in given]
@@ -363,6 +368,11 @@ def _positive(amount: str) -> int:
     if micros <= 0:
         raise Refused("invalid_field", "amount: must be more than zero")
     return micros
+
+
+def _check_room(account: Account, micros: int) -> None:
+    if abs(account.wallet.balance + micros) > SUM_MICROS_MAX:
+        raise Refused("invalid_field", "amount: beyond what a wallet holds")
 
 
 def _same_currency(account: Account, currency: str | None) -> None:

@@ -37,6 +37,8 @@ COMMAND_DAYS: Final = 396
 #: How much later than it may be a remembered call is really forgotten: room for records whose timestamps run behind.
 FORGET_MARGIN_DAYS: Final = 7
 ACCOUNTS_MAX: Final = 50_000
+#: What the dead-letter topic takes even where it can't be compressed. An input record may be larger before compression alone.
+DEAD_LETTER_BYTES_MAX: Final = 11 * 1024 * 1024
 
 
 class Core:
@@ -107,7 +109,7 @@ class Core:
             elif item is None:
                 done = self._other(record, sure)
             else:
-                done = self._dead_letter(record, item)
+                done = self.dead_letter(record, item)
             if not done:
                 break
             handled += 1
@@ -134,7 +136,7 @@ class Core:
             account = self._account(cdr.org_id)
             key = b"" if account is None else account.call_prefix + cdr.cdr_id.encode()
         if account is None or not account.state.exists:
-            return self._dead_letter(record, Rejected("unknown_organization", f"no organization {cdr.org_id!r}"))
+            return self.dead_letter(record, Rejected("unknown_organization", f"no organization {cdr.org_id!r}"))
         row = self._recall(key)
         timestamp_ms = record.timestamp
         now_us = timestamp_ms * 1000
@@ -145,7 +147,7 @@ class Core:
                 if call.digest == digest:
                     self._count("duplicates")
                     return True
-                return self._dead_letter(record, Rejected("conflicting_duplicate", "cdr_id: rated before with other content"))
+                return self.dead_letter(record, Rejected("conflicting_duplicate", "cdr_id: rated before with other content"))
         answered_us = moments.to_us(cdr.answered_at)
         month = account.calendar.month_of(answered_us)
         try:
@@ -155,7 +157,7 @@ class Core:
         except Rejected as rejected:
             if rejected.code == "no_rate" and not sure:
                 return False
-            return self._dead_letter(record, rejected)
+            return self.dead_letter(record, rejected)
         self._carry_out(timestamp_ms, account, cdr, decision, answered_us, month, key, digest)
         return True
 
@@ -292,7 +294,7 @@ class Core:
             else:
                 raise ValueError(f"topic {record.topic!r} is none the rater reads")
         except Rejected as rejected:
-            return self._dead_letter(record, rejected)
+            return self.dead_letter(record, rejected)
         return True
 
     def _command(self, record: Record, sure: bool) -> bool:
@@ -366,9 +368,14 @@ class Core:
             message = state_message(account, self._catalog)
             self._emit(self._names.state, account.key, self._writer.json(message), account.state.updated_us // 1000)
 
-    def _dead_letter(self, record: Record, rejected: Rejected) -> bool:
+    def dead_letter(self, record: Record, rejected: Rejected) -> bool:
+        """Send a record on as it came, with the reason; what no topic would take goes without its content. Always True."""
+        key, value, given = record.key, record.value, record.headers
+        size = len(key or b"") + len(value or b"") + sum(len(name) + len(text or b"") for name, text in given)
+        if size > DEAD_LETTER_BYTES_MAX:
+            key, value, given = None, None, [("rater.error.left_out_bytes", b"%d" % size)]
         headers = [
-            *record.headers,
+            *given,
             ("__connect.errors.topic", record.topic.encode()),
             ("__connect.errors.partition", b"%d" % record.partition),
             ("__connect.errors.offset", b"%d" % record.offset),
@@ -377,7 +384,7 @@ class Core:
             ("rater.error.retryable", b"true" if rejected.retryable else b"false"),
         ]
         timestamp_ms = min(max(record.timestamp, 0), moments.INSTANT_US_MAX // 1000)
-        self._emit(self._names.dead_letter, record.key, record.value, timestamp_ms, headers)
+        self._emit(self._names.dead_letter, key, value, timestamp_ms, headers)
         self._count(rejected.code)
         return True
 

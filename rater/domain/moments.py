@@ -52,6 +52,8 @@ class Calendar:
                 return month
         local = to_datetime(at_us).astimezone(self.zone)
         month = self._make(local.year, local.month)
+        if at_us >= month.end_us:  # the clock was put back over midnight of the first: a month that has begun goes on
+            month = self._make(local.year + local.month // 12, local.month % 12 + 1)
         assert month.start_us <= at_us < month.end_us, (at_us, month)
         self._starts.insert(i + 1, month.start_us)
         self._months.insert(i + 1, month)

@@ -4,8 +4,9 @@ An amount is an `int` of micros: 10⁻⁶ of the currency's major unit. It is re
 string and nothing else: no float, no exponent, no JSON number ever stands for money.
 
 Invariants
-- `parse_micros(format_micros(n, d)) == n` for every amount within `AMOUNT_MICROS_MAX`.
+- `parse_micros(format_micros(n, d)) == n` for every sum within `SUM_MICROS_MAX`.
 - A written amount has at least the currency's own ISO 4217 digits, at most 6, and no trailing zero beyond the former.
+- No charge and no wallet goes beyond `SUM_MICROS_MAX`, so that every sum fits in 64 bits.
 - A price is rounded exactly once, half up, at the end (`price_micros`).
 """
 
@@ -14,13 +15,14 @@ from functools import lru_cache
 from typing import Final
 
 MICROS: Final = 1_000_000
-AMOUNT_MICROS_MAX: Final = 10**18 - 1  # 12 digits before the point: no operator's wallet is larger, and 64 bits hold it
+AMOUNT_MICROS_MAX: Final = 10**18 - 1  # 12 digits before the point
+SUM_MICROS_MAX: Final = 4 * 10**18  # no wallet is larger, in funds or in debt: rows keep sums in 64 bits
 
 #: What a message may say where money is meant. Signs are allowed or refused by the field.
 AMOUNT_PATTERN = r"\A(0|[1-9][0-9]{0,11})(\.[0-9]{1,6})?\Z"
 SIGNED_AMOUNT_PATTERN = r"\A-?(0|[1-9][0-9]{0,11})(\.[0-9]{1,6})?\Z"
 
-_SIGNED_AMOUNT: Final = re.compile(SIGNED_AMOUNT_PATTERN)
+_WRITTEN: Final = re.compile(r"\A-?(0|[1-9][0-9]{0,12})(\.[0-9]{1,6})?\Z")  # a sum may have a digit more than an amount
 
 
 class MoneyError(ValueError):
@@ -29,7 +31,7 @@ class MoneyError(ValueError):
 
 def parse_micros(text: str) -> int:
     """Read a decimal string as micros (rule 1). Raises `MoneyError`."""
-    if _SIGNED_AMOUNT.match(text) is None:
+    if _WRITTEN.match(text) is None:
         raise MoneyError(f"not an amount of money: {text[:40]!r}")
     whole, _, fraction = text.partition(".")
     micros = int(whole) * MICROS

@@ -11,7 +11,7 @@ from rater.domain.catalog import Catalog
 from rater.domain.deck import PricedRow
 from rater.domain.messages import Cdr
 from rater.domain.moments import Month
-from rater.domain.money import billed_seconds, price_micros
+from rater.domain.money import SUM_MICROS_MAX, billed_seconds, price_micros
 from rater.domain.plans import Allowance, Plan, minutes_left
 from rater.domain.rejection import Rejected
 from rater.domain.rows import User
@@ -140,6 +140,8 @@ def _price(
             included = left
             priced_s = billed_s - 60 * left
     charge = price_micros(row.rate_micros, priced_s, row.fee_micros, row.minimum_micros)
+    if charge - account.wallet.balance > SUM_MICROS_MAX:  # not the call is at fault, and with another price it is rated
+        raise Rejected("no_rate", f"rate {row.rate_id!r} makes the call cost more than a wallet can owe")
     if user is not None and not user.communications_credits:
         funded_by, reason, payable = "unfunded", "no_communications_credits_licence", False
     else:

@@ -155,6 +155,8 @@ def _explain(payload: bytes, error: Exception) -> Rejected:
     try:
         payload.decode()
         _any_json.decode(payload)
+    except msgspec.ValidationError:
+        pass  # it is JSON: the decoder says so of a number that is larger than any it reads
     except (ValueError, RecursionError) as fault:
         return Rejected("malformed_json", str(fault)[:200])
     return Rejected("invalid_field", str(error)[:200])

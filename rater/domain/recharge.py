@@ -10,6 +10,7 @@ from typing import Final
 from rater.domain import moments
 from rater.domain.account import Account
 from rater.domain.journal import Journal
+from rater.domain.money import SUM_MICROS_MAX
 
 #: Failures no second try mends (rule 22).
 HARD_CODES: Final = frozenset({"expired_card", "lost", "stolen", "closed", "authentication_required"})
@@ -73,7 +74,7 @@ def consider(journal: Journal, account: Account) -> None:
     recharging.attempt = 0
     recharging.amount = auto.amount
     recharging.day_count += 1
-    recharging.month_micros += auto.amount
+    recharging.month_micros = min(recharging.month_micros + auto.amount, SUM_MICROS_MAX)
     _ask(journal, account)
 
 

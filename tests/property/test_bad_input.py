@@ -1,0 +1,76 @@
+"""Whatever the bytes, the core neither raises nor loses count."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rater.audit import Books, audit
+from rater.domain.rejection import RETRYABLE
+from rater.simulation import LogRecord, LogWriter, Simulation
+from rater.topics import load_topics
+from tests.builders import START_MS
+from tests.poison import Poison
+
+TOPICS = load_topics()
+SEEDS = st.integers(0, 2**32)
+CODES = RETRYABLE | {
+    "malformed_json",
+    "too_large",
+    "too_deep",
+    "invalid_field",
+    "bad_number",
+    "conflicting_duplicate",
+    "period_closed",
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
+def test_every_bad_record_is_accounted_for_and_the_books_still_balance(seed: int) -> None:
+    simulation = Simulation(TOPICS)
+    poison = Poison(TOPICS, seed, START_MS)
+    out = simulation.rate(list(poison.stage()))
+    for _ in range(60):
+        record = poison.record()
+        out += account_for(simulation, record)
+    out += simulation.finish()
+    assert audit(Books.of(TOPICS, out)) == []
+    writer = LogWriter()
+    assert all(writer.line(record).count(b"\n") == 1 for record in out)
+
+
+def account_for(simulation: Simulation, record: LogRecord) -> list[LogRecord]:
+    """Rate one record, and check what became of it: exactly one of what may become of a record of its topic."""
+    counts = simulation.core.counts
+    before = dict(counts)
+    out = simulation.rate([record])
+    happened = {name: count - before.get(name, 0) for name, count in counts.items() if count != before.get(name, 0)}
+    dead = [letter for letter in out if letter.topic == TOPICS.dead_letter]
+    if dead:
+        assert out == dead
+        assert len(dead) == 1
+        check_dead_letter(record, dead[0])
+        assert happened == {dict(dead[0].headers)["rater.error.code"].decode(): 1}
+    elif record.topic == TOPICS.cdr:
+        rated = sum(letter.topic == TOPICS.rated for letter in out)
+        assert rated + happened.get("duplicates", 0) == 1
+    elif record.topic == TOPICS.command:
+        assert len(happened) == 1
+        (what,) = happened
+        assert what in ("commands", "refused", "duplicate_commands")
+    else:
+        assert out == []
+    return out
+
+
+def check_dead_letter(record: LogRecord, letter: LogRecord) -> None:
+    assert (letter.key, letter.value) == (record.key, record.value)
+    own = len(record.headers)
+    assert list(letter.headers[:own]) == list(record.headers)
+    headers = dict(letter.headers[own:])
+    assert headers["__connect.errors.topic"] == record.topic.encode()
+    assert headers["__connect.errors.partition"] == b"%d" % record.partition
+    assert headers["__connect.errors.offset"] == b"%d" % record.offset
+    assert headers["__connect.errors.exception.message"]
+    code = headers["rater.error.code"].decode()
+    assert code in CODES
+    assert headers["rater.error.retryable"] == (b"true" if code in RETRYABLE else b"false")
