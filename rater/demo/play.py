@@ -1,14 +1,12 @@
 """The demo from start to proof.
 
-A real broker and a real `rater worker` process; catalog and organizations from the sample files; calls at a steady pace. The
+A real broker and real `rater worker` processes; catalog and organizations from the sample files; calls at a steady pace. The
 payment side is played here (`_PaymentStandIn`): it answers each recharge request with a command, as a payment service would.
 At the end the books are audited against each other and against `rater simulate` over the very same records.
 """
 
 import asyncio
-import os
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -23,9 +21,11 @@ from rich.console import Console
 
 from rater.audit import Books, Finding, audit
 from rater.audit.replay import compare, worker_order
+from rater.demo.agents import Agents, DemoError
 from rater.demo.tally import Tally, amounts, counts
 from rater.demo.traffic import Traffic
 from rater.demo.view import View
+from rater.domain import moments
 from rater.embedded import EmbeddedKafka
 from rater.kafka import as_log_record, lag, producer, publish_rows, reader
 from rater.loading import DeckDefaults, Loaded, check_organizations, check_plans, check_rates
@@ -34,20 +34,19 @@ from rater.simulation import LogRecord
 from rater.topics import Topics, apply, load_topics
 
 APP_ID = "rater-demo"
+AGENTS = ("rating", "timer")
 SEED = 2025
 TICK_S = 0.1
 ANSWER_S = 0.4
 DONE_TIMEOUT_S = 30.0
+LONG_AGO_ORG = "tailspin"
+BOUGHT_DAYS_AGO = 360
 DECLINED_CARD = "card-declined"
-
-
-class DemoError(Exception):
-    """The demo can't go on; the message says why."""
 
 
 @dataclass
 class Demo:
-    """One run. `calls_per_s` × `seconds` calls; `keep` leaves broker and worker running until Ctrl-C."""
+    """One run. `calls_per_s` × `seconds` calls; `keep` leaves broker and workers running until Ctrl-C."""
 
     console: Console
     calls_per_s: int = 150
@@ -69,17 +68,17 @@ class Demo:
                 await apply(kafka.bootstrap, self.topics)
                 say(f"Kafka is at {kafka.bootstrap}, {len(self.topics.definitions)} topics are made.")
                 await self._load(kafka.bootstrap)
-                worker = await self._start_worker(kafka.bootstrap, directory)
+                agents = Agents(kafka.bootstrap, APP_ID, directory, AGENTS)
                 try:
-                    tally = await self._traffic(kafka.bootstrap, worker)
+                    await agents.start()
+                    tally = await self._traffic(kafka.bootstrap, agents)
                     if self.keep:
                         self._report(tally)
-                        say(f"\nBroker and worker go on: --bootstrap {kafka.bootstrap}. Ctrl-C ends them.")
-                        await _until_interrupted(worker)
+                        say(f"\nBroker and agents go on: --bootstrap {kafka.bootstrap}. Ctrl-C ends them.")
+                        await _until_interrupted(agents)
                 finally:
-                    code = await _stop(worker)
-                if code != 0:
-                    raise DemoError(f"the worker ended with {code}:\n{_tail(directory)}")
+                    await agents.stop()
+                agents.check_ended_well()
                 return 0 if self.keep else self._report(tally)
 
     async def _load(self, bootstrap: str) -> None:
@@ -99,14 +98,7 @@ class Demo:
             soft_wrap=True,
         )
 
-    async def _start_worker(self, bootstrap: str, directory: Path) -> asyncio.subprocess.Process:
-        settings = {"RATER_BOOTSTRAP": bootstrap, "RATER_APP_ID": APP_ID, "RATER_DATA_DIR": str(directory / "data")}
-        with (directory / "worker.log").open("wb") as log:
-            return await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "rater", "worker"), env=os.environ | settings, stdout=log, stderr=log
-            )
-
-    async def _traffic(self, bootstrap: str, worker: asyncio.subprocess.Process) -> Tally:
+    async def _traffic(self, bootstrap: str, agents: Agents) -> Tally:
         """Organizations, then calls, watched until everything published is committed."""
         topics = self.topics
         organizations = resource("samples", "organizations.json").read_text()
@@ -119,15 +111,30 @@ class Demo:
             watching = asyncio.create_task(self._watch(consumer, out, tally, view))
             try:
                 self.before += await publish_rows(bootstrap, topics.command, commands)
-                await self._until_committed(bootstrap, worker, watching)
+                self.before.append(await self._buy_long_ago(out))
+                await self._until_committed(bootstrap, agents, watching)
                 self.console.print(f"{len(commands)} commands made {len(tally.states)} organizations. Calls begin.\n")
                 with view:
                     await self._publish_calls(out, tally, view, msgspec.json.decode(organizations))
-                    await self._until_settled(bootstrap, worker, consumer, tally, watching)
+                    await self._until_settled(bootstrap, agents, consumer, tally, watching)
             finally:
                 watching.cancel()
                 await asyncio.wait([watching])
         return tally
+
+    async def _buy_long_ago(self, out: AIOKafkaProducer) -> LogRecord:
+        """Credit that was bought nearly a year ago: the timer warns of its expiry."""
+        bought_ms = time.time_ns() // 1_000_000 - BOUGHT_DAYS_AGO * 86_400_000
+        command = {
+            "command_id": "demo:long-ago",
+            "type": "funds.add",
+            "org_id": LONG_AGO_ORG,
+            "issued_at": moments.to_text(bought_ms * 1000),
+        }
+        command |= {"amount": "3000", "currency": "JPY", "purchase_channel": "web-direct", "payment_reference": "long ago"}
+        record = LogRecord(self.topics.command, bought_ms, LONG_AGO_ORG.encode(), msgspec.json.encode(command))
+        await out.send_and_wait(record.topic, record.value, key=record.key, timestamp_ms=record.timestamp)
+        return record
 
     async def _publish_calls(
         self, out: AIOKafkaProducer, tally: Tally, view: View, organizations: Sequence[dict[str, Any]]
@@ -184,24 +191,21 @@ class Demo:
         value, now_ms = msgspec.json.encode(command), time.time_ns() // 1_000_000
         await out.send_and_wait(self.topics.command, value, key=request["org_id"].encode(), timestamp_ms=now_ms)
 
-    async def _until_committed(
-        self, bootstrap: str, worker: asyncio.subprocess.Process, watching: "asyncio.Task[None]"
-    ) -> None:
+    async def _until_committed(self, bootstrap: str, agents: Agents, watching: "asyncio.Task[None]") -> None:
         """Return when the worker has committed all input there is."""
         deadline_s = time.monotonic() + DONE_TIMEOUT_S
         while await lag(bootstrap, self.topics, APP_ID):
-            if worker.returncode is not None:
-                raise DemoError(f"the worker ended with {worker.returncode}")
+            agents.check()
             if watching.done():
                 watching.result()
             if time.monotonic() > deadline_s:
-                raise DemoError(f"the worker has not caught up within {DONE_TIMEOUT_S:.0f} s")
+                raise DemoError(f"the rating worker has not caught up within {DONE_TIMEOUT_S:.0f} s")
             await asyncio.sleep(TICK_S)
 
     async def _until_settled(
         self,
         bootstrap: str,
-        worker: asyncio.subprocess.Process,
+        agents: Agents,
         consumer: Any,
         tally: Tally,
         watching: "asyncio.Task[None]",
@@ -209,7 +213,7 @@ class Demo:
         """Return when all input is committed, all output seen, and every recharge asked for answered."""
         deadline_s = time.monotonic() + DONE_TIMEOUT_S
         while True:
-            await self._until_committed(bootstrap, worker, watching)
+            await self._until_committed(bootstrap, agents, watching)
             await self._until_read(consumer, watching)
             if not tally.recharging():
                 return
@@ -268,20 +272,11 @@ def _sound(loaded: Loaded) -> list[tuple[str, dict[str, Any]]]:
     return loaded.rows
 
 
-async def _until_interrupted(worker: asyncio.subprocess.Process) -> None:
+async def _until_interrupted(agents: Agents) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(worker.wait())]
+    waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(agents.until_one_ends())]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    waits[0].cancel()
-
-
-async def _stop(worker: asyncio.subprocess.Process) -> int:
-    if worker.returncode is None:
-        worker.terminate()
-    return await worker.wait()
-
-
-def _tail(directory: Path) -> str:
-    return (directory / "worker.log").read_text(errors="replace")[-3000:]
+    for waiting in waits:
+        waiting.cancel()
