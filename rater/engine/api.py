@@ -13,7 +13,8 @@ Invariants a processor can rely on:
   objects from batch to batch and mutate them freely: the next processor starts from committed state.
 - An exception out of `process` stops the task before anything of that batch is committed, and with it the
   worker. A record that can't be handled is therefore the processor's own to answer for (a dead letter
-  through the sink).
+  through the sink). A retryable `EngineError` is no verdict on the batch: the task is opened anew and the
+  batch comes again.
 
 Due work. A processor that has work of its own making at times it knows is a `TimedProcessor`: the engine
 calls `tick` once the moment has come, between two batches, in a transaction of its own. A tick is all or

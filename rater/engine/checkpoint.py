@@ -33,6 +33,7 @@ from mode.utils.logging import get_logger
 from rater.engine.api import Processor, ProcessorFactory, Record, TimedProcessor
 from rater.engine.errors import (
     CommitUnknownError,
+    EngineError,
     InputLostError,
     ProcessorFailedError,
     SkippedError,
@@ -157,6 +158,8 @@ class Checkpoint:
         if work is not None:
             try:
                 await work
+            except EngineError:
+                raise  # it says itself whether opening anew is the cure
             except Exception as error:
                 raise ProcessorFailedError(f"{self._task}: the processor raised {error!r}") from error
         processed_s = time.monotonic()

@@ -78,6 +78,7 @@ _HARMLESS = (
     ConnectionError,
     TimeoutError,
     kafka.InvalidProducerIdMapping,
+    kafka.KafkaTimeoutError,
 )
 
 

@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from mode.utils.logging import get_logger
 
 from rater.engine.api import Record
-from rater.engine.errors import FatalError, is_retryable
+from rater.engine.errors import BrokerNotReadyError, FatalError, is_retryable
 from rater.engine.kafka import AiokafkaKafka, client_options
 from rater.settings import Settings
 
@@ -63,7 +63,10 @@ class Follower:
         await self._disconnect()
 
     async def barrier(self) -> None:
-        """Return when everything that is in the topics now has been given to the callback."""
+        """Return when everything that is in the topics now has been given to the callback.
+
+        Raises BrokerNotReadyError when no broker says in time what is in them.
+        """
         ends = await self._ends()
         self._catching_up += 1
         try:
@@ -75,8 +78,13 @@ class Follower:
             raise FatalError(f"{', '.join(self._topics)} are not followed any more")
 
     async def _ends(self) -> dict[TopicPartition, int]:
-        async with asyncio.timeout(self._settings.broker_timeout_ms / 1000):
-            ends: dict[TopicPartition, int] = await self._ends_consumer.end_offsets(self._partitions)
+        try:
+            async with asyncio.timeout(self._settings.broker_timeout_ms / 1000):
+                ends: dict[TopicPartition, int] = await self._ends_consumer.end_offsets(self._partitions)
+        except Exception as error:
+            if not is_retryable(error):
+                raise
+            raise BrokerNotReadyError(f"no answer about the ends of {', '.join(self._topics)}") from error
         return ends
 
     def _is_past(self, ends: dict[TopicPartition, int]) -> bool:

@@ -9,13 +9,13 @@ can be believed.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import GroupLoadInProgressError, IllegalOperation, KafkaError, UnknownTopicOrPartitionError, for_code
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from rater.engine.errors import BrokerNotReadyError, TopicsError
@@ -23,6 +23,8 @@ from rater.engine.output import RecordBatch
 from rater.settings import Settings
 
 __all__ = ["AiokafkaKafka", "ChangelogReader", "Kafka", "TaskProducer", "TopicPartition", "client_options"]
+
+T = TypeVar("T")
 
 _STEPS_OF_A_TRANSACTION = 4
 _STOP_TIMEOUT_S = 1.0
@@ -111,7 +113,7 @@ class AiokafkaKafka:
     async def partition_counts(self, topics: Collection[str]) -> dict[str, int]:
         """Number of partitions of each topic. Raises TopicsError for one that is missing."""
         async with asyncio.timeout(self._timeout_s):
-            described = await self._admin.describe_topics(list(topics))
+            described = await _until_answered(lambda: self._admin.describe_topics(list(topics)))
         counts: dict[str, int] = {}
         for topic in described:
             if topic["error_code"]:
@@ -141,23 +143,21 @@ class AiokafkaKafka:
         return opened
 
     async def committed(self, group_id: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        missing = list(partitions)
+        async def ask() -> dict[TopicPartition, Any]:
+            found: dict[TopicPartition, Any] = await self._admin.list_consumer_group_offsets(
+                group_id, partitions=list(partitions)
+            )
+            # A coordinator that is still loading answers with an error for the whole group, which aiokafka passes over:
+            # partitions are then left out.
+            if not found.keys() >= set(partitions):
+                raise GroupLoadInProgressError
+            return found
+
         try:
             async with asyncio.timeout(self._timeout_s):
-                while True:
-                    try:
-                        found = await self._admin.list_consumer_group_offsets(group_id, partitions=list(partitions))
-                        # A coordinator that is still loading answers with an error for the whole group, which aiokafka
-                        # passes over: partitions are then left out.
-                        missing = [partition for partition in partitions if partition not in found]
-                        if not missing:
-                            break
-                    except KafkaError as error:
-                        if not error.retriable:
-                            raise
-                    await asyncio.sleep(_RETRY_S)
+                found = await _until_answered(ask)
         except TimeoutError as error:
-            message = f"no answer about the committed offsets of {missing} in group {group_id}"
+            message = f"no answer about the committed offsets of {list(partitions)} in group {group_id}"
             raise BrokerNotReadyError(message) from error
         return {partition: held.offset for partition, held in found.items() if held.offset >= 0}
 
@@ -245,8 +245,9 @@ class AiokafkaTaskProducer:
         return TransactionalBatch(self._batch_bytes_max, self._compression, is_transactional=1)
 
     async def begin(self) -> None:
-        async with asyncio.timeout(self._timeout_s):
-            await self._producer.begin_transaction()
+        with self._telling_the_cause():
+            async with asyncio.timeout(self._timeout_s):
+                await self._producer.begin_transaction()
 
     async def send_batch(self, batch: RecordBatch, topic: str, partition: int) -> "asyncio.Future[Any]":
         known = self._producer.client.cluster.partitions_for_topic(topic)
@@ -257,18 +258,21 @@ class AiokafkaTaskProducer:
                 raise TopicsError(f"topic {topic} does not exist") from error
         if partition not in known:
             raise TopicsError(f"topic {topic} has {len(known)} partitions, none of them is {partition}")
-        future: asyncio.Future[Any] = await self._producer.send_batch(batch, topic, partition=partition)
+        with self._telling_the_cause():
+            future: asyncio.Future[Any] = await self._producer.send_batch(batch, topic, partition=partition)
         return future
 
     async def send_offsets(self, offsets: Mapping[TopicPartition, int], group_id: str) -> None:
         if not offsets:  # due work moves no input
             return
-        async with asyncio.timeout(self._timeout_s):
-            await self._producer.send_offsets_to_transaction(dict(offsets), group_id)
+        with self._telling_the_cause():
+            async with asyncio.timeout(self._timeout_s):
+                await self._producer.send_offsets_to_transaction(dict(offsets), group_id)
 
     async def commit(self) -> None:
-        async with asyncio.timeout(self._timeout_s):
-            await self._producer.commit_transaction()
+        with self._telling_the_cause():
+            async with asyncio.timeout(self._timeout_s):
+                await self._producer.commit_transaction()
 
     async def abort(self) -> None:
         async with asyncio.timeout(self._timeout_s):
@@ -285,6 +289,28 @@ class AiokafkaTaskProducer:
                 sender.cancel()
             with suppress(Exception):
                 await self._producer.client.close()
+
+    @contextmanager
+    def _telling_the_cause(self) -> Iterator[None]:
+        """Once its sender has failed, aiokafka answers that the call is not allowed now: raise what it has failed of."""
+        try:
+            yield
+        except (AssertionError, IllegalOperation) as error:
+            sender = self._producer._sender.sender_task
+            if sender is None or not sender.done() or sender.cancelled() or sender.exception() is None:
+                raise
+            raise sender.exception() from error
+
+
+async def _until_answered(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask again while a broker is away or does not know yet: aiokafka's admin asks one of them, and once."""
+    while True:
+        try:
+            return await ask()
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+        await asyncio.sleep(_RETRY_S)
 
 
 def _loop_time_s() -> float:

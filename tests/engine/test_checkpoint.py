@@ -10,8 +10,9 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
+from rater.engine.api import Record
 from rater.engine.checkpoint import Checkpoint, TaskId
-from rater.engine.errors import CommitUnknownError, ProcessorFailedError, StateLostError
+from rater.engine.errors import BrokerNotReadyError, CommitUnknownError, ProcessorFailedError, StateLostError, is_retryable
 from rater.engine.kafka import AiokafkaKafka
 from rater.engine.output import Outbox
 from rater.engine.state import META_KEY
@@ -216,6 +217,19 @@ async def test_a_processor_that_raises_commits_nothing(bench: Bench) -> None:
         broken = [*bench.records[:20], BrokenRecord(bench.records[20])]
         with pytest.raises(ProcessorFailedError, match="sums"):
             await checkpoint.run(broken, {bench.task.topics[1]: 21})
+    assert await bench.rated() == 0
+
+
+async def test_a_processor_that_waits_for_the_broker_in_vain_is_no_reason_to_end_the_worker(bench: Bench) -> None:
+    class Waiting(Sums):
+        async def process(self, records: Sequence[Record]) -> None:
+            await super().process(records)
+            raise BrokerNotReadyError("no answer")
+
+    async with opened(bench.checkpoint(processor=Waiting)) as checkpoint:
+        with pytest.raises(BrokerNotReadyError) as raised:
+            await bench.run(checkpoint, 0, 40)
+    assert is_retryable(raised.value)
     assert await bench.rated() == 0
 
 

@@ -1,0 +1,59 @@
+"""A broker that is away, or does not know yet, is asked again; it is no reason to end the worker."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaTimeoutError, NodeNotReadyError, TopicAuthorizationFailedError
+
+from rater.engine.errors import BrokerNotReadyError, is_retryable
+from rater.engine.follower import Follower
+from rater.engine.kafka import AiokafkaKafka
+from rater.settings import Settings
+
+
+class Admin:
+    """Answers after so many refusals."""
+
+    def __init__(self, refusals: list[Exception]) -> None:
+        self.refusals = refusals
+
+    async def describe_topics(self, topics: Sequence[str]) -> list[dict[str, Any]]:
+        if self.refusals:
+            raise self.refusals.pop(0)
+        return [{"topic": topic, "error_code": 0, "partitions": [1, 2, 3]} for topic in topics]
+
+
+class AwayConsumer:
+    """Asks a broker that does not answer."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    async def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        raise self.error
+
+
+def kafka(*refusals: Exception) -> AiokafkaKafka:
+    made = AiokafkaKafka(Settings())
+    made._admin = Admin(list(refusals))
+    return made
+
+
+async def test_a_worker_starts_though_the_broker_it_asked_first_is_away() -> None:
+    assert await kafka(NodeNotReadyError(), NodeNotReadyError()).partition_counts(["t"]) == {"t": 3}
+
+
+async def test_a_refusal_that_no_repetition_cures_is_raised_at_once() -> None:
+    with pytest.raises(TopicAuthorizationFailedError):
+        await kafka(TopicAuthorizationFailedError()).partition_counts(["t"])
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), KafkaTimeoutError(), NodeNotReadyError()], ids=repr)
+async def test_a_barrier_that_no_broker_answers_has_the_batch_tried_again(error: Exception) -> None:
+    follower = Follower(Settings(), ["catalog"], print)
+    follower._ends_consumer = AwayConsumer(error)
+    with pytest.raises(BrokerNotReadyError, match="catalog") as raised:
+        await follower.barrier()
+    assert is_retryable(raised.value)
