@@ -1,4 +1,11 @@
-"""Where things are wired: settings and topics in, a worker out. Nothing else makes one."""
+"""Where things are wired: settings and topics in, workers out. Nothing else makes one.
+
+An agent is an app of its own: a consumer group, its tasks, its changelog. The rating agent's group is the `app_id`, another's
+is `{app_id}-{agent}`, so any subset runs in one process or in many, and none of them knows of the others.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 from rater.agents.catalog import CatalogFeed
 from rater.agents.rating import rating_factory
@@ -14,8 +21,8 @@ def topics_of(settings: Settings) -> Topics:
     return load_topics(settings.topic_prefix, settings.partitions)
 
 
-def rating_worker(settings: Settings) -> EngineApp:
-    """The worker that rates: commands and CDRs of a partition have one writer; at the same instant commands go first."""
+def rating_agent(settings: Settings) -> EngineApp:
+    """Rates: commands and CDRs of a partition have one writer; at the same instant commands go first."""
     topics = topics_of(settings)
     feed = CatalogFeed(topics)
     follower = Follower(settings, [topics.plan, topics.rate], feed.take)
@@ -37,8 +44,8 @@ def rating_worker(settings: Settings) -> EngineApp:
     return make_app(settings, [rating], [follower])
 
 
-def timer_worker(settings: Settings) -> EngineApp:
-    """The worker that says when something falls due: a consumer group of its own, as it reads what the rating agent writes."""
+def timer_agent(settings: Settings) -> EngineApp:
+    """Says when something falls due: reads the state that the rating agent writes, publishes commands to it."""
     topics = topics_of(settings)
     timer = TaskGroup(
         name="timer",
@@ -47,4 +54,39 @@ def timer_worker(settings: Settings) -> EngineApp:
         changelog=topics.timer_changelog,
         outputs=(topics.command,),
     )
-    return make_app(settings.model_copy(update={"app_id": f"{settings.app_id}-timer"}), [timer])
+    return make_app(_own_group(settings, "timer"), [timer])
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """How an agent is made. `lacks` says which setting it can't run without and hasn't got; nothing when it can run."""
+
+    make: Callable[[Settings], EngineApp]
+    lacks: Callable[[Settings], str | None] = lambda _: None
+
+
+#: Every agent there is, by the name that `rater worker --agents` knows it by.
+AGENTS = {
+    "rating": Agent(rating_agent),
+    "timer": Agent(timer_agent),
+}
+
+
+def set_up(settings: Settings) -> list[str]:
+    """The agents that the settings suffice for: what a worker runs unless told otherwise."""
+    return [name for name, agent in AGENTS.items() if agent.lacks(settings) is None]
+
+
+def lacking(settings: Settings, names: Collection[str]) -> dict[str, str]:
+    """Agent → the setting it lacks, of those that can't run."""
+    found = {name: AGENTS[name].lacks(settings) for name in names}
+    return {name: lack for name, lack in found.items() if lack is not None}
+
+
+def make_agents(settings: Settings, names: Collection[str]) -> list[EngineApp]:
+    """The apps of the named agents; to be made, and run, inside one event loop."""
+    return [AGENTS[name].make(settings) for name in names]
+
+
+def _own_group(settings: Settings, agent: str) -> Settings:
+    return settings.model_copy(update={"app_id": f"{settings.app_id}-{agent}"})

@@ -6,8 +6,11 @@ would: it gets assignment and revocation straight from the app (`_on_partitions_
 `_on_partitions_revoked`), and those services are not started at all (`EngineBoot`). So Faust acks nothing,
 commits nothing, and creates no topics.
 
+A process may run several apps, each a consumer group of its own, in one loop: they share nothing but the end of the process.
+
 The exit code is 0 when the worker was asked to end (SIGTERM, SIGINT), after committing the batches under
-way; 1 after a fatal error, which is logged in one line. Either way the process ends within
+way; 1 after a fatal error of any app, which is logged in one line, while the others end as if they had been
+asked to. Either way the process ends within
 `shutdown_ms_max`: what hangs is left to the next InitProducerId.
 """
 
@@ -28,12 +31,11 @@ from faust.types import TP
 from mode.types import ServiceT
 
 from rater.engine.consumer import BatchConsumer, BatchTransport
-from rater.engine.engine import Engine, TaskGroup
-from rater.engine.follower import Follower
+from rater.engine.engine import Companion, Engine, TaskGroup
 from rater.engine.kafka import TopicPartition
 from rater.settings import Settings
 
-__all__ = ["EngineApp", "TaskGroup", "make_app", "run_worker", "serve"]
+__all__ = ["EngineApp", "TaskGroup", "make_app", "run_worker", "serve", "serve_all"]
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ class EngineApp(faust.App):
         self,
         settings: Settings,
         groups: Sequence[TaskGroup],
-        followers: Sequence[Follower] = (),
+        companions: Sequence[Companion] = (),
         *,
         clock_ms: Callable[[], int] | None = None,
         **options: Any,
@@ -67,7 +69,7 @@ class EngineApp(faust.App):
         self.settings = settings
         self.closing = threading.Event()
         super().__init__(settings.app_id, **{**_faust_options(settings), **options})
-        self.engine = Engine(self, settings, groups, followers, clock_ms=clock_ms or wall_clock_ms, beacon=self.beacon)
+        self.engine = Engine(self, settings, groups, companions, clock_ms=clock_ms or wall_clock_ms, beacon=self.beacon)
 
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self)
@@ -94,13 +96,15 @@ class EngineApp(faust.App):
         """There is no producer but the tasks' own."""
 
 
-def make_app(settings: Settings, tasks: Sequence[TaskGroup], followers: Sequence[Follower] = (), **options: Any) -> EngineApp:
+def make_app(
+    settings: Settings, groups: Sequence[TaskGroup], companions: Sequence[Companion] = (), **options: Any
+) -> EngineApp:
     """The app of one worker.
 
     `clock_ms` among the options is what due work goes by, the wall clock by default; the others are Faust's own settings,
     over the engine's choice of them.
     """
-    return EngineApp(settings, tasks, followers, **options)
+    return EngineApp(settings, groups, companions, **options)
 
 
 def wall_clock_ms() -> int:
@@ -132,21 +136,35 @@ async def serve(app: EngineApp, stop: asyncio.Event) -> None:
         raise failure
 
 
-def run_worker(app_factory: Callable[[], EngineApp]) -> int:
-    """Run the app that `app_factory()` makes until a signal ends it; returns the exit code."""
-    return asyncio.run(_run(app_factory))
+async def serve_all(apps: Sequence[EngineApp], stop: asyncio.Event) -> None:
+    """Run workers side by side until `stop` is set or one of them ends, which ends them all.
+
+    Raises what made the first one fail.
+    """
+    serving = [asyncio.create_task(serve(app, stop), name=str(app.conf.id)) for app in apps]
+    ended, _ = await asyncio.wait(serving, return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    await asyncio.wait(serving)
+    for worker in [*ended, *serving]:
+        worker.result()
 
 
-async def _run(app_factory: Callable[[], EngineApp]) -> int:
+def run_worker(make_apps: Callable[[], Sequence[EngineApp]]) -> int:
+    """Run the apps that `make_apps()` makes, inside the loop, until a signal ends them; returns the exit code."""
+    return asyncio.run(_run(make_apps))
+
+
+async def _run(make_apps: Callable[[], Sequence[EngineApp]]) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_on_stray_error)
-    app: EngineApp = app_factory()
+    apps = make_apps()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    _Deadline(app).start()
+    for app in apps:
+        _Deadline(app).start()
     try:
-        await serve(app, stop)
+        await serve_all(apps, stop)
     except Exception as error:
         log.critical("the worker ends: %s: %s", type(error).__name__, error)
         log.debug("what led to it", exc_info=error)

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiokafka.errors import KafkaError
 from mode import Service
@@ -29,7 +29,6 @@ from rater.engine.api import ProcessorFactory
 from rater.engine.buffer import InputBuffer
 from rater.engine.checkpoint import Checkpoint, TaskId
 from rater.engine.errors import FatalError, StoreBusyError, TopicsError
-from rater.engine.follower import Follower
 from rater.engine.kafka import AiokafkaKafka, TopicPartition
 from rater.engine.stats import EngineStats
 from rater.engine.store import LocalStore, StoreIdentity, open_store
@@ -39,7 +38,7 @@ from rater.settings import Settings
 if TYPE_CHECKING:
     from rater.engine.app import EngineApp
 
-__all__ = ["Engine", "TaskGroup"]
+__all__ = ["Companion", "Engine", "TaskGroup"]
 
 log = get_logger(__name__)
 
@@ -64,6 +63,18 @@ class TaskGroup:
     outputs: tuple[str, ...] = ()
 
 
+class Companion(Protocol):
+    """What runs beside the tasks and outlives each of them: a follower, a client's connections, an endpoint.
+
+    All are started before the first task is opened and stopped after the last one is closed.
+    """
+
+    async def start(self, on_fatal: Callable[[BaseException], None]) -> None:
+        """Returns when it is ready. `on_fatal` is told later what must end the worker."""
+
+    async def stop(self) -> None: ...
+
+
 class Engine(Service):
     """A service of the app: it is started after the consumer and stopped before it."""
 
@@ -74,7 +85,7 @@ class Engine(Service):
         app: "EngineApp",
         settings: Settings,
         groups: Sequence[TaskGroup],
-        followers: Sequence[Follower] = (),
+        companions: Sequence[Companion] = (),
         *,
         clock_ms: Callable[[], int],
         **kwargs: Any,
@@ -83,7 +94,7 @@ class Engine(Service):
         self.app = app
         self.settings = settings
         self.groups = tuple(groups)
-        self.followers = tuple(followers)
+        self.companions = tuple(companions)
         self.stats = EngineStats()
         self.clock_ms = clock_ms
         self.failure: BaseException | None = None
@@ -109,13 +120,13 @@ class Engine(Service):
     async def on_start(self) -> None:
         await self._kafka.start()
         await self._check_topics()
-        await asyncio.gather(*(follower.start(self.fail) for follower in self.followers))
+        await asyncio.gather(*(companion.start(self.fail) for companion in self.companions))
         await self.app.consumer.subscribe({topic for group in self.groups for topic in group.topics})
 
     async def on_stop(self) -> None:
         await self.close_tasks(0.0)
-        for follower in self.followers:
-            await follower.stop()
+        for companion in self.companions:
+            await companion.stop()
         await self._kafka.stop()
 
     def fail(self, error: BaseException) -> None:

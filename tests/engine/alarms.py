@@ -63,4 +63,4 @@ def alarms_app(settings: Settings, clock_ms: Callable[[], int] | None = None) ->
 if __name__ == "__main__":
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("aiokafka").setLevel("WARNING")
-    sys.exit(run_worker(lambda: alarms_app(Settings())))
+    sys.exit(run_worker(lambda: [alarms_app(Settings())]))

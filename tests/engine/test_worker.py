@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rater.embedded import EmbeddedKafka
-from rater.engine.app import EngineApp, serve
+from rater.engine.app import EngineApp, serve, serve_all
 from rater.engine.errors import TopicsError
 from rater.settings import Settings
 from tests.engine.calls import calls, check_rated
@@ -94,6 +94,20 @@ async def test_topics_of_different_partition_counts_are_refused(
     app.engine.groups = (type(group)(group.name, group.topics, group.processor, f"{prefix}odd.changelog"),)
     with pytest.raises(TopicsError, match="one number of partitions"):
         await serve(app, asyncio.Event())
+
+
+async def test_an_app_that_fails_takes_the_others_of_its_process_with_it(
+    bootstrap: str, prefix: str, settings_of: Callable[..., Settings]
+) -> None:
+    await make_topics(bootstrap, prefix, 1)
+    await fill(bootstrap, f"{prefix}calls", 0, calls(0, 10))
+    well = toy_app(settings_of())
+    failing = toy_app(settings_of(app_id=f"{prefix}failing", topic_prefix=f"{prefix}missing."))
+    async with asyncio.timeout(20):
+        with pytest.raises(TopicsError, match=f"{prefix}missing"):
+            await serve_all([well, failing], asyncio.Event())
+    assert well.engine.failure is None
+    assert not well.engine.assigned
 
 
 async def until_open(app: EngineApp, tasks: int) -> None:

@@ -97,4 +97,4 @@ def toy_app(settings: Settings) -> EngineApp:
 if __name__ == "__main__":
     logging.basicConfig(level=os.environ.get("LEVEL", "INFO"), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("aiokafka").setLevel("WARNING")
-    sys.exit(run_worker(lambda: toy_app(Settings())))
+    sys.exit(run_worker(lambda: [toy_app(Settings())]))

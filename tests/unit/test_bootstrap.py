@@ -1,0 +1,13 @@
+"""Which agents a worker runs."""
+
+from rater.bootstrap import AGENTS, lacking, set_up
+from rater.settings import Settings
+
+
+def test_what_needs_nothing_set_up_runs_unless_told_otherwise() -> None:
+    assert set_up(Settings()) == ["rating", "timer"]
+
+
+def test_an_agent_that_is_set_up_lacks_nothing() -> None:
+    settings = Settings()
+    assert set(lacking(settings, AGENTS)) == set(AGENTS) - set(set_up(settings))
