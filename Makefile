@@ -20,7 +20,7 @@ check: $(COMPILED)
 	$(RUN)/mypy
 
 bench: $(COMPILED)
-	$(RUN)/python -m tests.bench
+	$(RUN)/python -m tests.bench $(BENCH)
 
 setup: $(COMPILED)
 

@@ -98,7 +98,7 @@ def read_plan(value: bytes | None) -> Plan:
     try:
         payload.decode()
         plan = _plan.decode(payload)
-        _check_text(plan.plan_id, plan.name, *(a.allowance_id for a in plan.allowances))
+        _check_text(plan.plan_id, plan.name, *[a.allowance_id for a in plan.allowances])
     except (ValueError, RecursionError) as error:
         raise _explain(payload, error) from None
     if len({a.allowance_id for a in plan.allowances}) < len(plan.allowances):

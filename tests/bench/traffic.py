@@ -57,8 +57,20 @@ def accounts(topics: Topics, organizations: int) -> Iterator[LogRecord]:
             yield _record(topics.command, org_id, start_ms, command)
 
 
-def calls(topics: Topics, count: int, organizations: int, seed: int = 1) -> Iterator[LogRecord]:
-    """Calls of the last hour, in the order they ended."""
+def small_accounts(topics: Topics, count: int) -> Iterator[LogRecord]:
+    """Organizations of which nothing is known but name and funds."""
+    start_ms = _now_ms()
+    for i in range(count):
+        org_id = f"small-{i}"
+        common = {"org_id": org_id, "issued_at": "2025-01-01T00:00:00Z"}
+        put = {"type": "organization.put", "name": org_id, "country": "US", "currency": "USD", "offer": "commercial"}
+        yield _record(topics.command, org_id, start_ms, {"command_id": f"p{i}"} | put | common)
+        add = {"type": "funds.add", "amount": "100.00", "currency": "USD", "purchase_channel": "web-direct"}
+        yield _record(topics.command, org_id, start_ms, {"command_id": f"f{i}", "payment_reference": "r"} | add | common)
+
+
+def calls(topics: Topics, count: int, organizations: int, seed: int = 1, switch: str = "sbc1") -> Iterator[LogRecord]:
+    """Calls of the last hour, in the order they ended. Those of another switch are others."""
     draw = random.Random(seed)
     start_ms = _now_ms()
     start = datetime.fromtimestamp(start_ms // 1000, UTC) - timedelta(hours=1)
@@ -67,7 +79,7 @@ def calls(topics: Topics, count: int, organizations: int, seed: int = 1) -> Iter
         org_id = f"org-{draw.randrange(organizations)}"
         callee = draw.choice(_CALLEES)
         cdr = {
-            "cdr_id": f"sbc1:{i:016x}",
+            "cdr_id": f"{switch}:{i:016x}",
             "org_id": org_id,
             "user_id": f"u{draw.randrange(_USERS)}",
             "call_type": draw.choice(_CALL_TYPES),
@@ -76,7 +88,7 @@ def calls(topics: Topics, count: int, organizations: int, seed: int = 1) -> Iter
             "callee": callee.format(draw.randrange(10 ** int(callee[-3]))),
             "answered_at": start + timedelta(milliseconds=i * 3_600_000 // count),
             "duration_ms": int(draw.expovariate(1 / 120_000)),
-            "source": "sbc1",
+            "source": switch,
         }
         yield LogRecord(topics.cdr, start_ms + 1 + i // 100, org_id.encode(), encode(cdr))
 
