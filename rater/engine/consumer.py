@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import aiokafka
-from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError, UnknownError
 from faust.transport.consumer import ConsumerThread
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from rater.engine.errors import FatalError, FencedError, InputLostError, SkippedError
-from rater.engine.kafka import TopicPartition, client_options
+from rater.engine.kafka import TopicPartition, client_options, let_go
 
 if TYPE_CHECKING:
     from rater.engine.app import EngineApp
@@ -38,6 +38,7 @@ T = TypeVar("T")
 _NEVER_MS = 24 * 3600 * 1000
 _REQUEST_MARGIN_MS = 10_000
 _LISTENER_MARGIN_S = 5.0
+_LEAVE_TIMEOUT_S = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +64,14 @@ class BatchRebalanceListener(driver.ConsumerRebalanceListener):
     _thread: "BatchConsumerThread"
 
     def on_partitions_revoked(self, revoked: Iterable[Any]) -> Any:
-        revoked = set(revoked)
         self._thread.interrupt_poll()
-        if revoked and self._thread.is_put_out():
-            return self._end_membership()
-        return super().on_partitions_revoked(revoked)
+        return self._revoke(set(revoked))
+
+    async def _revoke(self, revoked: set[Any]) -> None:
+        if not (revoked and self._thread.is_put_out()):
+            await super().on_partitions_revoked(revoked)
+        if revoked and self._thread.is_put_out():  # perhaps only while the tasks were being closed
+            await self._end_membership()
 
     async def _end_membership(self) -> None:
         """End a static member that the group has put out, instead of letting it join again.
@@ -147,7 +151,31 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         finally:
             self._poll = None
 
+    async def check_membership(self) -> None:
+        """In the consumer's thread: raise what has ended the membership.
+
+        aiokafka keeps it for whoever polls next, and a worker without partitions doesn't poll. A static member that comes
+        back after another one has come under its id is answered with a code that aiokafka doesn't know (82, fenced
+        instance id).
+        """
+        coordinator = self._ensure_consumer()._coordinator
+        if coordinator._coordination_task.cancelled():  # by BatchRebalanceListener, which has said why
+            return
+        try:
+            coordinator.check_errors()
+        except KafkaError as error:
+            if self.app.settings.instance_id is not None and UnknownError.__name__ in str(error):
+                raise FencedError(
+                    f"the group does not let {self.app.settings.instance_id} in: another worker has its id"
+                ) from error
+            raise
+
+    async def on_thread_stop(self) -> None:
+        # aiokafka's `stop` leaves the group first; what it can't stop after that ends with the process.
+        await let_go(super().on_thread_stop(), _LEAVE_TIMEOUT_S)
+
     async def _getmany(self, wanted: Mapping[TopicPartition, int], timeout_s: float, records_max: int) -> Polled:
+        await self.check_membership()
         consumer = self._ensure_consumer()
         held = [tp for tp in wanted if self._state(tp) is not None]
         for tp in held:
@@ -221,6 +249,10 @@ class BatchConsumer(driver.Consumer):
     async def seek_to(self, positions: Mapping[TopicPartition, int]) -> bool:
         """Fetch from `positions` on. False if one of them is not assigned any more."""
         return await self._in_thread(lambda: self._thread.seek_to(positions))
+
+    async def check_membership(self) -> None:
+        """Raise what has ended the membership, if anything has."""
+        await self._in_thread(self._thread.check_membership)
 
     async def heartbeat(self) -> bool:
         """Whether the group's coordinator, asked now, counts this member in."""

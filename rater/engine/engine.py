@@ -223,6 +223,7 @@ class Engine(Service):
 
     async def _watch_once(self) -> None:
         await self.sleep(_WATCH_S)
+        await self.app.consumer.check_membership()
         now_s = time.monotonic()
         stalled: list[str] = []
         for task in self._assigned.values():

@@ -19,7 +19,7 @@ from mode.utils.logging import get_logger
 
 from rater.engine.api import Record
 from rater.engine.errors import BrokerNotReadyError, FatalError, is_retryable
-from rater.engine.kafka import AiokafkaKafka, client_options
+from rater.engine.kafka import AiokafkaKafka, client_options, let_go
 from rater.settings import Settings
 
 __all__ = ["Follower"]
@@ -29,7 +29,6 @@ log = get_logger(__name__)
 _POLL_MS = 500
 _CATCH_UP_POLL_MS = 20
 _FETCH_WAIT_MS = 500
-_STOP_TIMEOUT_S = 1.0
 
 
 class Follower:
@@ -159,8 +158,4 @@ class Follower:
         consumers = [self._consumer, self._ends_consumer]
         self._consumer = self._ends_consumer = None
         for consumer in filter(None, consumers):
-            try:
-                async with asyncio.timeout(_STOP_TIMEOUT_S):
-                    await consumer.stop()
-            except Exception as error:  # noqa: BLE001 - it is given up
-                log.debug("closing the follower's consumer: %r", error)
+            await let_go(consumer.stop())

@@ -9,7 +9,7 @@ can be believed.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Protocol, TypeVar
 
@@ -22,7 +22,7 @@ from rater.engine.errors import BrokerNotReadyError, TopicsError
 from rater.engine.output import RecordBatch
 from rater.settings import Settings
 
-__all__ = ["AiokafkaKafka", "ChangelogReader", "Kafka", "TaskProducer", "TopicPartition", "client_options"]
+__all__ = ["AiokafkaKafka", "ChangelogReader", "Kafka", "TaskProducer", "TopicPartition", "client_options", "let_go"]
 
 T = TypeVar("T")
 
@@ -106,9 +106,7 @@ class AiokafkaKafka:
     async def stop(self) -> None:
         for client in (self._admin, self._offsets):
             if client is not None:
-                with suppress(KafkaError, OSError, TimeoutError):
-                    async with asyncio.timeout(_STOP_TIMEOUT_S):
-                        await (client.close() if client is self._admin else client.stop())
+                await let_go(client.close() if client is self._admin else client.stop())
 
     async def partition_counts(self, topics: Collection[str]) -> dict[str, int]:
         """Number of partitions of each topic. Raises TopicsError for one that is missing."""
@@ -183,9 +181,7 @@ class AiokafkaKafka:
                 await consumer.start()
             yield AiokafkaChangelogReader(consumer, partition, self._timeout_s)
         finally:
-            with suppress(KafkaError, OSError, TimeoutError):
-                async with asyncio.timeout(_STOP_TIMEOUT_S):
-                    await consumer.stop()
+            await let_go(consumer.stop())
 
 
 class AiokafkaChangelogReader:
@@ -279,11 +275,9 @@ class AiokafkaTaskProducer:
             await self._producer.abort_transaction()
 
     async def close(self) -> None:
-        try:
-            async with asyncio.timeout(_STOP_TIMEOUT_S):
-                await self._producer.stop()
-        except Exception:  # noqa: BLE001 - it is given up: InitProducerId of the next one fences what is left of it
-            # `stop` waits for unsent batches; with the broker away its sender would go on for ever.
+        if not await let_go(self._producer.stop()):
+            # InitProducerId of the next one fences what is left of it. `stop` waits for unsent batches; with the broker
+            # away its sender would go on for ever.
             sender = self._producer._sender.sender_task
             if sender is not None:
                 sender.cancel()
@@ -300,6 +294,20 @@ class AiokafkaTaskProducer:
             if sender is None or not sender.done() or sender.cancelled() or sender.exception() is None:
                 raise
             raise sender.exception() from error
+
+
+async def let_go(stopping: Coroutine[Any, Any, None], timeout_s: float = _STOP_TIMEOUT_S) -> bool:
+    """Stop a client, whatever it is doing: never raises, never takes long. False when it didn't stop as it should.
+
+    In a task of its own: a consumer that waits to ask a broker that is away answers with CancelledError, which would end
+    the task that stops it.
+    """
+    stop = asyncio.ensure_future(stopping)
+    await asyncio.wait([stop], timeout=timeout_s)
+    if not stop.done():
+        stop.cancel()
+        return False
+    return not stop.cancelled() and stop.exception() is None
 
 
 async def _until_answered(ask: Callable[[], Awaitable[T]]) -> T:

@@ -1,5 +1,6 @@
 """A broker that is away, or does not know yet, is asked again; it is no reason to end the worker."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from aiokafka.errors import KafkaTimeoutError, NodeNotReadyError, TopicAuthoriza
 
 from rater.engine.errors import BrokerNotReadyError, is_retryable
 from rater.engine.follower import Follower
-from rater.engine.kafka import AiokafkaKafka
+from rater.engine.kafka import AiokafkaKafka, let_go
 from rater.settings import Settings
 
 
@@ -57,3 +58,14 @@ async def test_a_barrier_that_no_broker_answers_has_the_batch_tried_again(error:
     with pytest.raises(BrokerNotReadyError, match="catalog") as raised:
         await follower.barrier()
     assert is_retryable(raised.value)
+
+
+async def test_a_client_is_let_go_whatever_its_end_looks_like() -> None:
+    async def stop(error: BaseException | None) -> None:
+        if error is not None:
+            raise error
+
+    assert await let_go(stop(None))
+    assert not await let_go(stop(KafkaTimeoutError()))
+    assert not await let_go(stop(asyncio.CancelledError()))  # as a consumer does that waits to ask a broker again
+    assert not await let_go(asyncio.sleep(60), timeout_s=0.01)
