@@ -10,7 +10,7 @@ from rich.console import Console
 
 
 @click.command(short_help="See it work: a real Kafka, a real worker, live.")
-@click.option("--keep", is_flag=True, help="Leave broker and agents running until Ctrl-C.")
+@click.option("--keep", is_flag=True, help="Leave broker and worker running until Ctrl-C.")
 @click.option("--seconds", default=20.0, show_default=True, type=click.FloatRange(1, 3600), help="How long calls come in.")
 @click.option("--calls-per-second", default=150, show_default=True, type=click.IntRange(1, 5000))
 def demo(keep: bool, seconds: float, calls_per_second: int) -> None:
@@ -18,8 +18,8 @@ def demo(keep: bool, seconds: float, calls_per_second: int) -> None:
 
     Ends with a summary and an audit of every balance; exit code 1 if the audit finds a difference.
     """
-    from rater.demo.agents import DemoError
     from rater.demo.play import Demo
+    from rater.demo.worker import DemoError
 
     try:
         code = asyncio.run(Demo(Console(), calls_per_second, seconds, keep).run())

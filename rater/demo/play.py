@@ -1,6 +1,6 @@
 """The demo from start to proof.
 
-A real broker and real `rater worker` processes; catalog and organizations from the sample files; calls at a steady pace. The
+A real broker and a real `rater worker` process; catalog and organizations from the sample files; calls at a steady pace. The
 payment side is played here (`_PaymentStandIn`): it answers each recharge request with a command, as a payment service would.
 At the end the books are audited against each other and against `rater simulate` over the very same records.
 """
@@ -21,10 +21,10 @@ from rich.console import Console
 
 from rater.audit import Books, Finding, audit
 from rater.audit.replay import compare, worker_order
-from rater.demo.agents import Agents, DemoError
 from rater.demo.tally import Tally, amounts, counts
 from rater.demo.traffic import Traffic
 from rater.demo.view import View
+from rater.demo.worker import DemoError, Worker
 from rater.domain import moments
 from rater.embedded import EmbeddedKafka
 from rater.kafka import as_log_record, lag, producer, publish_rows, reader
@@ -46,7 +46,7 @@ DECLINED_CARD = "card-declined"
 
 @dataclass
 class Demo:
-    """One run. `calls_per_s` × `seconds` calls; `keep` leaves broker and workers running until Ctrl-C."""
+    """One run. `calls_per_s` × `seconds` calls; `keep` leaves broker and worker running until Ctrl-C."""
 
     console: Console
     calls_per_s: int = 150
@@ -68,17 +68,18 @@ class Demo:
                 await apply(kafka.bootstrap, self.topics)
                 say(f"Kafka is at {kafka.bootstrap}, {len(self.topics.definitions)} topics are made.")
                 await self._load(kafka.bootstrap)
-                agents = Agents(kafka.bootstrap, APP_ID, directory, AGENTS)
+                settings = {"BOOTSTRAP": kafka.bootstrap, "APP_ID": APP_ID, "DATA_DIR": str(directory / "data")}
+                settings = {f"RATER_{name}": value for name, value in settings.items()}
+                worker = Worker(AGENTS, settings, directory / "worker.log")
                 try:
-                    await agents.start()
-                    tally = await self._traffic(kafka.bootstrap, agents)
+                    await worker.start()
+                    tally = await self._traffic(kafka.bootstrap, worker)
                     if self.keep:
                         self._report(tally)
-                        say(f"\nBroker and agents go on: --bootstrap {kafka.bootstrap}. Ctrl-C ends them.")
-                        await _until_interrupted(agents)
+                        say(f"\nBroker and worker go on: --bootstrap {kafka.bootstrap}. Ctrl-C ends them.")
+                        await _until_interrupted(worker)
                 finally:
-                    await agents.stop()
-                agents.check_ended_well()
+                    await worker.stop()
                 return 0 if self.keep else self._report(tally)
 
     async def _load(self, bootstrap: str) -> None:
@@ -98,7 +99,7 @@ class Demo:
             soft_wrap=True,
         )
 
-    async def _traffic(self, bootstrap: str, agents: Agents) -> Tally:
+    async def _traffic(self, bootstrap: str, worker: Worker) -> Tally:
         """Organizations, then calls, watched until everything published is committed."""
         topics = self.topics
         organizations = resource("samples", "organizations.json").read_text()
@@ -112,11 +113,11 @@ class Demo:
             try:
                 self.before += await publish_rows(bootstrap, topics.command, commands)
                 self.before.append(await self._buy_long_ago(out))
-                await self._until_committed(bootstrap, agents, watching)
+                await self._until_committed(bootstrap, worker, watching)
                 self.console.print(f"{len(commands)} commands made {len(tally.states)} organizations. Calls begin.\n")
                 with view:
                     await self._publish_calls(out, tally, view, msgspec.json.decode(organizations))
-                    await self._until_settled(bootstrap, agents, consumer, tally, watching)
+                    await self._until_settled(bootstrap, worker, consumer, tally, watching)
             finally:
                 watching.cancel()
                 await asyncio.wait([watching])
@@ -191,21 +192,21 @@ class Demo:
         value, now_ms = msgspec.json.encode(command), time.time_ns() // 1_000_000
         await out.send_and_wait(self.topics.command, value, key=request["org_id"].encode(), timestamp_ms=now_ms)
 
-    async def _until_committed(self, bootstrap: str, agents: Agents, watching: "asyncio.Task[None]") -> None:
+    async def _until_committed(self, bootstrap: str, worker: Worker, watching: "asyncio.Task[None]") -> None:
         """Return when the worker has committed all input there is."""
         deadline_s = time.monotonic() + DONE_TIMEOUT_S
         while await lag(bootstrap, self.topics, APP_ID):
-            agents.check()
+            worker.check()
             if watching.done():
                 watching.result()
             if time.monotonic() > deadline_s:
-                raise DemoError(f"the rating worker has not caught up within {DONE_TIMEOUT_S:.0f} s")
+                raise DemoError(f"the worker has not caught up within {DONE_TIMEOUT_S:.0f} s")
             await asyncio.sleep(TICK_S)
 
     async def _until_settled(
         self,
         bootstrap: str,
-        agents: Agents,
+        worker: Worker,
         consumer: Any,
         tally: Tally,
         watching: "asyncio.Task[None]",
@@ -213,7 +214,7 @@ class Demo:
         """Return when all input is committed, all output seen, and every recharge asked for answered."""
         deadline_s = time.monotonic() + DONE_TIMEOUT_S
         while True:
-            await self._until_committed(bootstrap, agents, watching)
+            await self._until_committed(bootstrap, worker, watching)
             await self._until_read(consumer, watching)
             if not tally.recharging():
                 return
@@ -272,11 +273,11 @@ def _sound(loaded: Loaded) -> list[tuple[str, dict[str, Any]]]:
     return loaded.rows
 
 
-async def _until_interrupted(agents: Agents) -> None:
+async def _until_interrupted(worker: Worker) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(agents.until_one_ends())]
+    waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(worker.until_ended())]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for waiting in waits:
         waiting.cancel()

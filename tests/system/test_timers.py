@@ -31,9 +31,9 @@ AHEAD_MS = 6_000  # room for the workers to start before the first of them
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 DONE_TIMEOUT_S = 90.0
-#: Days left of a lot when the test begins, more or less → days ahead at which something is said of it. What was due before the
-#: timer ever ran is said once, as the latest of what was missed.
-SAID_DAYS = {30: [30], 7: [30, 7], 0: [7, 0]}
+#: Days left of a lot when the test begins, more or less. What is due at so many days is the last that is said of it; what
+#: was due before the timer ever ran, weeks ago, is said late and once.
+LAST_DAYS = (30, 7, 0)
 
 
 class Given:
@@ -131,31 +131,39 @@ async def test_expiry_and_its_warnings_come_once_each_though_the_agents_are_kill
     start_ms = time.time_ns() // 1_000_000 + AHEAD_MS
     for org in ORGS:
         given.organization(bought_to_expire_at(start_ms), org)
-        for days_ahead in SAID_DAYS:
+        for days_ahead in LAST_DAYS:
             given.funds(bought_to_expire_at(start_ms + draw.randrange(SPREAD_MS) + days_ahead * DAY_MS), org)
     await publish(kafka.bootstrap, topics, given.records)
-    count = len(ORGS) * sum(len(days) for days in SAID_DAYS.values())
 
     async def all_said() -> bool:
-        return len(expiries(await read(kafka, topics.event))) >= count
+        said = days_by_lot(await read(kafka, topics.event))
+        return Counter(days[-1] for days in said.values()) == dict.fromkeys(LAST_DAYS, len(ORGS))
 
     await run_and_kill(workers, all_said)
     await until_done(kafka.bootstrap, topics, workers[0])
     assert [worker.stop() for worker in workers] == [0, 0]
-    said = expiries(await read(kafka, topics.event))
-    by_lot: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for _, event in said:
-        by_lot[event["org_id"], event["data"]["expires_at"]].append(event["data"].get("days", 0))
-    assert sorted(by_lot.values()) == sorted(days for days in SAID_DAYS.values() for _ in ORGS)
-    for record, event in said:
+    found = await read(kafka, topics.event)
+    said = days_by_lot(found)
+    # Each once. (On a slow machine the timer may begin after two stages of a lot: it then says the later one alone.)
+    assert list(said.values()) == [sorted(set(days), reverse=True) for days in said.values()]
+    assert Counter(days[-1] for days in said.values()) == dict.fromkeys(LAST_DAYS, len(ORGS))
+    for record, event in expiries(found):
         due_us = (
             moments.to_us(datetime.fromisoformat(event["data"]["expires_at"])) - event["data"].get("days", 0) * moments.DAY_US
         )
         assert record.timestamp * 1000 >= due_us, event
     commands = [command["command_id"] for _, command in await read(kafka, topics.command)]
     sent = [command_id for command_id in commands if command_id.startswith("timer:")]
-    assert len(sent) == len(set(sent)) == count
+    assert len(sent) == len(set(sent))
     await check_against_simulate(kafka, topics)
+
+
+def days_by_lot(events: list[tuple[LogRecord, dict[str, Any]]]) -> dict[tuple[str, str], list[int]]:
+    """Organization and lot → at how many days ahead something was said of it, in order."""
+    found: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for _, event in expiries(events):
+        found[event["org_id"], event["data"]["lot_id"]].append(event["data"].get("days", 0))
+    return found
 
 
 def expiries(events: list[tuple[LogRecord, dict[str, Any]]]) -> list[tuple[LogRecord, dict[str, Any]]]:

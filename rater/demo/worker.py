@@ -1,0 +1,55 @@
+"""The worker process of the demo: started, watched, and ended as an operator would."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_TAIL_CHARACTERS = 3000
+
+
+class DemoError(Exception):
+    """The demo can't go on; the message says why."""
+
+
+class Worker:
+    """A `rater worker` with some agents. `check` it wherever something is awaited of it."""
+
+    def __init__(self, agents: Sequence[str], settings: Mapping[str, str], log: Path) -> None:
+        self._agents = agents
+        self._settings = settings
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start it; returns before it is ready."""
+        with self._log.open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "rater", "worker", "--agents", ",".join(self._agents)),
+                env={**os.environ, **self._settings},
+                stdout=log,
+                stderr=log,
+            )
+
+    def check(self) -> None:
+        """Raise `DemoError` if it is no more."""
+        if self._process is None or self._process.returncode is not None:
+            raise self._ended()
+
+    async def until_ended(self) -> None:
+        """Return when it has ended by itself, which it should not."""
+        assert self._process is not None
+        await self._process.wait()
+
+    async def stop(self) -> None:
+        """Ask it to end, and wait for that. Raises `DemoError` if it ends with anything but 0."""
+        if self._process is not None:
+            if self._process.returncode is None:
+                self._process.terminate()
+            if await self._process.wait():
+                raise self._ended()
+
+    def _ended(self) -> DemoError:
+        code = None if self._process is None else self._process.returncode
+        return DemoError(f"the worker ended with {code}:\n{self._log.read_text(errors='replace')[-_TAIL_CHARACTERS:]}")
