@@ -5,7 +5,7 @@ RUN := .venv/bin
 READY := .venv/.ready
 COMPILED := .venv/.compiled
 
-.PHONY: demo test check bench setup
+.PHONY: demo test check bench chaos setup
 
 demo: $(COMPILED)
 	$(RUN)/rater demo
@@ -21,6 +21,10 @@ check: $(COMPILED)
 
 bench: $(COMPILED)
 	$(RUN)/python -m tests.bench $(BENCH)
+
+# Faults of every kind for some minutes; the seed of a run that failed repeats its schedule: make chaos seed=7 minutes=2
+chaos: $(COMPILED)
+	$(RUN)/python -m tests.chaos $(if $(seed),--seed $(seed)) $(if $(minutes),--minutes $(minutes))
 
 setup: $(COMPILED)
 

@@ -48,7 +48,12 @@ class Follower:
         self.ready = False
 
     async def start(self, on_fatal: Callable[[BaseException], None]) -> None:
-        await self._connect()
+        try:
+            await self._connect()
+        except TimeoutError as error:
+            raise BrokerNotReadyError(
+                f"no answer about {', '.join(self._topics)} in {self._settings.broker_timeout_ms} ms"
+            ) from error
         self._reading = asyncio.create_task(self._read(on_fatal), name=f"follow {', '.join(self._topics)}")
         await self.barrier()
         self.ready = True

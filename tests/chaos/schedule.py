@@ -1,0 +1,116 @@
+"""What goes wrong, and when: a schedule of faults, made from a seed alone.
+
+A fault is an episode: it begins `at_s` after the start of the load, lasts `for_s`, and then its target is as before.
+Episodes of different targets overlap, which is where the interesting things happen. Invariants:
+
+- A worker is in one episode at a time, and the brokers together are: with two of three gone nothing is promised.
+- Kinds are dealt like cards, all of them before any comes again, so that a schedule of some length holds every kind.
+- A frozen worker stays so for longer than its session.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["BROKER_FAULTS", "WORKER_FAULTS", "Fault", "Step", "make_schedule"]
+
+
+class Fault(StrEnum):
+    """Of a worker, but for the last three, which are a broker's."""
+
+    KILL = "kill -9"
+    TERMINATE = "SIGTERM"
+    FREEZE = "SIGSTOP for longer than the session, SIGCONT"
+    TWIN = "a second worker with the same identity"
+    ZOMBIE = "SIGSTOP, a successor with the same identity, SIGCONT"
+    LOSE_STORE = "kill -9, its disk store deleted"
+    JOIN = "a worker added, and removed again"
+    KILL_BROKER = "broker killed, and started again"
+    BOUNCE_BROKER = "broker stopped cleanly, and started again"
+    MOVE_LEADERS = "every leader moved"
+
+
+WORKER_FAULTS = (Fault.KILL, Fault.TERMINATE, Fault.FREEZE, Fault.TWIN, Fault.ZOMBIE, Fault.LOSE_STORE)
+BROKER_FAULTS = (Fault.KILL_BROKER, Fault.BOUNCE_BROKER, Fault.MOVE_LEADERS)
+
+# How long an episode lasts, in seconds: from, to. A frozen one's session comes on top.
+_LASTS_S = {
+    Fault.KILL: (0.0, 6.0),
+    Fault.TERMINATE: (0.0, 6.0),
+    Fault.FREEZE: (1.0, 3.0),
+    Fault.TWIN: (3.0, 4.0),
+    Fault.ZOMBIE: (1.0, 3.0),
+    Fault.LOSE_STORE: (0.0, 2.0),
+    Fault.JOIN: (4.0, 9.0),
+    Fault.KILL_BROKER: (1.0, 6.0),
+    Fault.BOUNCE_BROKER: (0.0, 3.0),
+    Fault.MOVE_LEADERS: (0.0, 0.0),
+}
+_FROZEN = frozenset({Fault.FREEZE, Fault.ZOMBIE})
+_WORKER_PAUSE_S = (0.5, 4.0)
+_BROKER_PAUSE_S = (2.0, 6.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One episode. `target` is the number of a worker or of a broker; seconds count from the start of the load."""
+
+    at_s: float
+    fault: Fault
+    target: int
+    for_s: float
+
+    def __str__(self) -> str:
+        whom = "broker" if self.fault in BROKER_FAULTS else "worker"
+        return f"{self.at_s:6.1f} s  {whom} {self.target}: {self.fault} ({self.for_s:.1f} s)"
+
+
+def make_schedule(seed: int, seconds: float, workers: int, brokers: int, session_s: float) -> list[Step]:
+    """Episodes that begin within `seconds`, in the order they begin.
+
+    Workers are numbered from 0, brokers from 0; the worker that joins and leaves is number `workers`.
+    """
+    draw = random.Random(seed)
+    steps = [
+        *_lanes(draw, WORKER_FAULTS, range(workers), seconds, _WORKER_PAUSE_S, session_s),
+        *_lanes(draw, (Fault.JOIN,), [workers], seconds, _WORKER_PAUSE_S, session_s),
+        *_broker_steps(draw, brokers, seconds),
+    ]
+    return sorted(steps, key=lambda step: step.at_s)
+
+
+def _lanes(
+    draw: random.Random,
+    faults: Sequence[Fault],
+    targets: Sequence[int],
+    seconds: float,
+    pause_s: tuple[float, float],
+    session_s: float,
+) -> Iterator[Step]:
+    """The target that is free first gets the next fault."""
+    free_at_s = {target: draw.uniform(*pause_s) for target in targets}
+    for fault in _dealt(draw, faults):
+        target = min(targets, key=lambda t: free_at_s[t])
+        if free_at_s[target] >= seconds:
+            return
+        for_s = draw.uniform(*_LASTS_S[fault]) + (session_s if fault in _FROZEN else 0.0)
+        yield Step(free_at_s[target], fault, target, for_s)
+        free_at_s[target] += for_s + draw.uniform(*pause_s)
+
+
+def _broker_steps(draw: random.Random, brokers: int, seconds: float) -> Iterator[Step]:
+    """One after the other, whichever broker it is."""
+    at_s = draw.uniform(*_BROKER_PAUSE_S)
+    for fault in _dealt(draw, BROKER_FAULTS):
+        if at_s >= seconds:
+            return
+        step = Step(at_s, fault, draw.randrange(brokers), draw.uniform(*_LASTS_S[fault]))
+        yield step
+        at_s += step.for_s + draw.uniform(*_BROKER_PAUSE_S)
+
+
+def _dealt(draw: random.Random, faults: Sequence[Fault]) -> Iterator[Fault]:
+    """Shuffled, all of them, again and again."""
+    while True:
+        yield from draw.sample(faults, len(faults))

@@ -1,0 +1,17 @@
+"""Everything fails at once, for a while; `make chaos` does it for as long as you like."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.run import Plan, run
+
+SEED = 4
+SECONDS = 24.0
+
+
+@pytest.mark.timeout(300)
+async def test_nothing_is_lost_and_nothing_is_charged_twice_whatever_fails(tmp_path: Path) -> None:
+    report = await run(Plan(SEED, SECONDS), tmp_path)
+    print(report)
+    assert report.tally.rated > 0

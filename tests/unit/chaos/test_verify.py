@@ -1,0 +1,129 @@
+"""The reckoning after a chaos run finds what it is there to find."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import count
+
+import msgspec
+import pytest
+
+from rater.agents.rating import partition_of
+from rater.engine.merge import merge
+from rater.engine.state import META_KEY, Meta
+from rater.simulation import LogRecord, simulate
+from rater.topics import load_topics
+from tests.chaos.verify import Evidence, processing_order, verify
+from tests.system.random_log import RandomLog
+
+PARTITIONS = 2
+BATCH = 40
+TOPICS = load_topics("", PARTITIONS)
+
+Forge = Callable[[Sequence[LogRecord]], Sequence[LogRecord]]
+
+
+def worked_off(batch: int) -> Evidence:
+    """What a worker leaves behind that takes up to `batch` records of each topic at a time, whatever their timestamps."""
+    log = RandomLog(TOPICS, 5, cdrs=400, organizations=6)
+    inputs = placed(log.traffic)
+    order: list[LogRecord] = []
+    changelog: list[LogRecord] = []
+    for partition in range(PARTITIONS):
+        lanes = [[r for r in inputs if (r.topic, r.partition) == (t, partition)] for t in (TOPICS.command, TOPICS.cdr)]
+        for start in range(0, max(map(len, lanes)), batch):
+            parts = [lane[start : start + batch] for lane in lanes]
+            order += merge(parts, [False, False], 2 * batch)[0]
+            reached = {lane[0].topic: min(len(lane), start + batch) for lane in lanes}
+            changelog.append(LogRecord(TOPICS.changelog, 0, META_KEY, msgspec.json.encode(Meta(reached)), partition=partition))
+    outputs = list(simulate(TOPICS, [*log.catalog, *order]))
+    return Evidence(log.catalog, inputs, changelog, outputs)
+
+
+def placed(records: Sequence[LogRecord]) -> list[LogRecord]:
+    """With the partition and the offset that Kafka would give them."""
+    offsets = {(topic, p): count() for topic in (TOPICS.command, TOPICS.cdr) for p in range(PARTITIONS)}
+    found = []
+    for record in records:
+        partition = partition_of((record.key or b"").decode(), PARTITIONS)
+        found.append(msgspec.structs.replace(record, partition=partition, offset=next(offsets[record.topic, partition])))
+    return found
+
+
+@pytest.fixture(scope="module")
+def evidence() -> Evidence:
+    return worked_off(BATCH)
+
+
+def test_outputs_that_are_right_are_found_right(evidence: Evidence) -> None:
+    tally = verify(TOPICS, evidence)
+    assert tally.cdrs == 400 == tally.rated + tally.dead_lettered + tally.duplicates
+    assert min(tally.rated, tally.dead_lettered, tally.duplicates) > 0
+    assert tally.transactions == len(evidence.changelog)
+
+
+def test_the_order_is_the_one_of_the_batches_not_of_the_clock(evidence: Evidence) -> None:
+    order = processing_order(TOPICS, evidence.inputs, evidence.changelog)
+    first = [record for record in order if record.partition == 0]
+    assert [record.timestamp for record in first] != sorted(record.timestamp for record in first)
+    by_clock = sorted(order, key=lambda record: (record.partition, record.timestamp))
+    assert order != by_clock
+    assert sorted(map(repr, order)) == sorted(map(repr, evidence.inputs))
+
+
+def without(topic: str, position: int) -> Forge:
+    def forge(outputs: Sequence[LogRecord]) -> Sequence[LogRecord]:
+        places = [i for i, record in enumerate(outputs) if record.topic == topic]
+        return [record for i, record in enumerate(outputs) if i != places[position]]
+
+    return forge
+
+
+def twice(topic: str) -> Forge:
+    def forge(outputs: Sequence[LogRecord]) -> Sequence[LogRecord]:
+        return [*outputs, next(record for record in outputs if record.topic == topic)]
+
+    return forge
+
+
+def swapped(topic: str) -> Forge:
+    """The first two records of one organization change places."""
+
+    def forge(outputs: Sequence[LogRecord]) -> Sequence[LogRecord]:
+        forged = list(outputs)
+        first = next(i for i, record in enumerate(forged) if record.topic == topic)
+        later = (i for i in range(first + 1, len(forged)) if (forged[i].topic, forged[i].key) == (topic, forged[first].key))
+        second = next(later)
+        forged[first], forged[second] = forged[second], forged[first]
+        return forged
+
+    return forge
+
+
+@pytest.mark.parametrize(
+    ("forge", "complaint"),
+    [
+        (without(TOPICS.rated, 7), "1 calls are missing"),
+        (twice(TOPICS.rated), "rated more than once"),
+        (swapped(TOPICS.rated), "not in their order"),
+        (without(TOPICS.dead_letter, 3), "1 calls are missing"),
+        (twice(TOPICS.dead_letter), "dead-lettered more than once"),
+        (without(TOPICS.ledger, 5), "the books do not agree"),
+        (twice(TOPICS.ledger), "the books do not agree"),
+        (without(TOPICS.event, 4), "the books do not agree"),
+        (twice(TOPICS.event), "the books do not agree"),
+        (without(TOPICS.notification, 0), "record"),
+    ],
+)
+def test_a_forged_output_is_found(evidence: Evidence, forge: Forge, complaint: str) -> None:
+    with pytest.raises(AssertionError, match=f"(?i){complaint}"):
+        verify(TOPICS, replace(evidence, outputs=forge(evidence.outputs)))
+
+
+def test_input_that_no_transaction_has_reached_is_found(evidence: Evidence) -> None:
+    with pytest.raises(AssertionError, match="no transaction has reached"):
+        processing_order(TOPICS, evidence.inputs, evidence.changelog[:-1])
+
+
+def test_a_transaction_that_goes_back_is_found(evidence: Evidence) -> None:
+    with pytest.raises(AssertionError, match="went back"):
+        processing_order(TOPICS, evidence.inputs, [*evidence.changelog, evidence.changelog[0]])
