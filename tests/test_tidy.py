@@ -96,6 +96,21 @@ def test_nothing_refers_to_files_outside_the_project() -> None:
     assert found == []
 
 
+GUARANTEES = (ROOT / "docs" / "guarantees.md").read_text()
+NAMED_TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
+
+
+@pytest.mark.parametrize(("file", "name"), sorted(set(NAMED_TEST.findall(GUARANTEES))))
+def test_a_test_that_a_guarantee_names_exists(file: str, name: str) -> None:
+    tree = ast.parse((ROOT / file).read_text())
+    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+@pytest.mark.parametrize("section", GUARANTEES.split("\n## ")[1:], ids=lambda section: section.splitlines()[0])
+def test_every_guarantee_names_a_test(section: str) -> None:
+    assert NAMED_TEST.search(section)
+
+
 @pytest.mark.parametrize(
     "line",
     ["see ../shared" + "/x.md", "in shared" + "/x.md", "cd /work" + "/main"],
