@@ -84,6 +84,7 @@ class Task:
 
     def start(self) -> None:
         self._running = asyncio.create_task(self._run(), name=f"task {self.id}")
+        self._running.add_done_callback(self._check_end)
 
     async def stop(self, timeout_s: float) -> bool:
         """Finish and commit the batch under way, then close. After `timeout_s` give it up instead, and say
@@ -97,6 +98,14 @@ class Task:
         self._running.cancel()
         await asyncio.wait([self._running])
         return False
+
+    def _check_end(self, running: "asyncio.Task[None]") -> None:
+        """What ends unasked, by an error or a cancellation from anywhere below, would stall in silence otherwise."""
+        if self._stopping.is_set():
+            return
+        error = asyncio.CancelledError() if running.cancelled() else running.exception()
+        if error is not None:
+            self._on_fatal(self._explain(error))
 
     async def _run(self) -> None:
         retry_wait_s = _FIRST_RETRY_WAIT_S
@@ -207,7 +216,7 @@ class Task:
         except TimeoutError:
             return
 
-    def _explain(self, error: Exception) -> FatalError:
+    def _explain(self, error: BaseException) -> FatalError:
         if isinstance(error, FatalError):
             return error
         if isinstance(error, ProducerFenced) or isinstance(error.__cause__, ProducerFenced):

@@ -10,6 +10,7 @@ import pytest
 from rater.engine import task as task_module
 from rater.engine.buffer import InputBuffer
 from rater.engine.checkpoint import TaskId
+from rater.engine.errors import FatalError
 from rater.engine.stats import TaskStats
 from rater.engine.task import Task
 
@@ -22,6 +23,7 @@ class Bench:
         self.due_ms = sorted(due_ms)
         self.dry = True
         self.done: list[tuple[str, int]] = []
+        self.failures: list[BaseException] = []
         self.positions: dict[str, int] = {"t": 0}
         self.worked = asyncio.Event()
         self.buffer = InputBuffer(("t",), 100, 10_000, 1.0, lambda _, __: self.dry, lambda: 0.0)
@@ -60,7 +62,8 @@ class Bench:
         pass
 
     def fail(self, error: BaseException) -> None:
-        raise error
+        self.failures.append(error)
+        self.worked.set()
 
     def _did(self, what: str, number: int) -> None:
         self.done.append((what, number))
@@ -84,6 +87,7 @@ class Bench:
             yield
         finally:
             await self.task.stop(1.0)
+        assert not self.failures
 
 
 class Rec:
@@ -128,3 +132,26 @@ async def test_a_task_without_due_work_only_takes_batches() -> None:
         await bench.until_open()
         bench.buffer.add("t", [Rec(0)], 1)
         assert await bench.until_done(1) == [("batch", 1)]
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), SystemError("unheard of")], ids=repr)
+async def test_a_task_that_ends_unasked_ends_the_worker(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def close() -> None:
+        raise error
+
+    bench = Bench([])
+    monkeypatch.setattr(bench, "close", close)
+    monkeypatch.setattr(bench, "seek", Raising(TimeoutError()))  # retryable, so that closing is all that goes wrong
+    bench.task.start()
+    async with asyncio.timeout(5):
+        await bench.worked.wait()
+    assert [type(failure) for failure in bench.failures] == [FatalError]
+    assert repr(error) in str(bench.failures[0])
+
+
+class Raising:
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    async def __call__(self, *_: object) -> bool:
+        raise self._error
