@@ -7,10 +7,16 @@ is `{app_id}-{agent}`, so any subset runs in one process or in many, and none of
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from rater.adapters.payments.gateway import Gateway
+from rater.adapters.payments.till import Till, TillLimits
+from rater.adapters.payments.webhook import WebhookGateway
+from rater.adapters.standard_webhooks import read_secret
 from rater.agents.catalog import CatalogFeed
 from rater.agents.rating import rating_factory
+from rater.agents.recharge import recharge_factory
 from rater.agents.timer import timer_factory
-from rater.engine.app import EngineApp, TaskGroup, make_app
+from rater.engine.app import EngineApp, TaskGroup, make_app, wall_clock_ms
+from rater.engine.engine import Companion
 from rater.engine.follower import Follower
 from rater.settings import Settings
 from rater.topics import Topics, load_topics
@@ -57,6 +63,27 @@ def timer_agent(settings: Settings) -> EngineApp:
     return make_app(_own_group(settings, "timer"), [timer])
 
 
+def recharge_agent(settings: Settings) -> EngineApp:
+    """Takes the money of top-ups: reads the requests of the rating agent, publishes commands to it."""
+    topics = topics_of(settings)
+    accounts = f"{settings.topic_prefix}{settings.app_id}"  # whose charges these are, where a gateway serves several
+    limits = TillLimits(
+        settings.payment_concurrency_max,
+        settings.payment_timeout_ms,
+        settings.payment_failures_max,
+        settings.payment_shut_ms,
+    )
+    till = Till(_gateway(settings, accounts), limits, settings.payment_stop_file, wall_clock_ms)
+    recharge = TaskGroup(
+        name="recharge",
+        topics=(topics.recharge_request,),
+        processor=recharge_factory(topics, till),
+        changelog=topics.recharge_changelog,
+        outputs=(topics.command,),
+    )
+    return make_app(_own_group(settings, "recharge"), [recharge], [till, *_endpoints(settings, accounts, topics)])
+
+
 @dataclass(frozen=True, slots=True)
 class Agent:
     """How an agent is made. `lacks` says which setting it can't run without and hasn't got; nothing when it can run."""
@@ -69,6 +96,7 @@ class Agent:
 AGENTS = {
     "rating": Agent(rating_agent),
     "timer": Agent(timer_agent),
+    "recharge": Agent(recharge_agent, lambda settings: None if settings.payment_gateway else "RATER_PAYMENT_GATEWAY"),
 }
 
 
@@ -86,6 +114,29 @@ def lacking(settings: Settings, names: Collection[str]) -> dict[str, str]:
 def make_agents(settings: Settings, names: Collection[str]) -> list[EngineApp]:
     """The apps of the named agents; to be made, and run, inside one event loop."""
     return [AGENTS[name].make(settings) for name in names]
+
+
+def _gateway(settings: Settings, accounts: str) -> Gateway:
+    if settings.payment_gateway == "stripe":
+        from rater.adapters.payments.stripe import StripeGateway  # its SDK takes a second that others need not wait for
+
+        assert settings.stripe_api_key is not None
+        api_key = settings.stripe_api_key.get_secret_value()
+        return StripeGateway(api_key, accounts, settings.payment_timeout_ms, settings.stripe_api_url)
+    assert settings.payment_webhook_url is not None
+    assert settings.payment_webhook_secret is not None
+    secret = read_secret(settings.payment_webhook_secret.get_secret_value())
+    return WebhookGateway(settings.payment_webhook_url, secret, accounts)
+
+
+def _endpoints(settings: Settings, accounts: str, topics: Topics) -> list[Companion]:
+    if settings.payment_gateway != "stripe" or settings.stripe_webhook_secrets is None:
+        return []
+    from rater.adapters.payments.stripe_events import StripeEndpoint
+
+    secrets = settings.stripe_webhook_secrets.get_secret_value().split(",")
+    place = (settings.stripe_webhook_host, settings.stripe_webhook_port)
+    return [StripeEndpoint(secrets, accounts, settings.bootstrap, topics.command, *place)]
 
 
 def _own_group(settings: Settings, agent: str) -> Settings:

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -17,9 +17,12 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from rater.adapters.standard_webhooks import read_secret
+
 __all__ = ["Settings"]
 
 _NAME = r"^[A-Za-z0-9._-]+$"
+_SAFE_URL = r"^(https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/]).+"  # in the clear only within this machine
 _MIB = 1024 * 1024
 
 
@@ -102,6 +105,35 @@ class Settings(BaseSettings):
             "Keep it below the changelog's delete.retention.ms."
         ),
     )
+
+    payment_gateway: Literal["stripe", "webhook"] | None = Field(
+        default=None, description="Who takes the money of top-ups: Stripe, or a payment service of the operator's own."
+    )
+    payment_timeout_ms: int = Field(default=10_000, ge=100, le=14_000, description="For a charge, then it is asked about.")
+    payment_concurrency_max: int = Field(default=32, ge=1, le=1000, description="Charges under way at once in a process.")
+    payment_failures_max: int = Field(default=5, ge=1, le=1000, description="Of the gateway, in a row, then charges wait.")
+    payment_shut_ms: int = Field(default=30_000, ge=100, le=3_600_000, description="How long charges wait then, at most.")
+    payment_stop_file: Path | None = Field(default=None, description="While this file exists, no charge is begun.")
+    payment_webhook_url: str | None = Field(default=None, pattern=_SAFE_URL, description="The operator's payment service.")
+    payment_webhook_secret: SecretStr | None = Field(default=None, description="What is sent there is signed with it: whsec_….")
+    stripe_api_key: SecretStr | None = None
+    stripe_api_url: str | None = Field(default=None, pattern=_SAFE_URL, description="Instead of Stripe's own: for tests.")
+    stripe_webhook_secrets: SecretStr | None = Field(
+        default=None, description="whsec_…, comma separated: Stripe's webhooks are taken in, and checked with these."
+    )
+    stripe_webhook_host: str = "127.0.0.1"
+    stripe_webhook_port: int = Field(default=8481, ge=1, le=65_535)
+
+    @model_validator(mode="after")
+    def _gateway_is_whole(self) -> "Settings":
+        """Half a gateway is a mistake, not a worker without one."""
+        needed = {"stripe": ["stripe_api_key"], "webhook": ["payment_webhook_url", "payment_webhook_secret"]}
+        missing = [name for name in needed.get(self.payment_gateway or "", []) if getattr(self, name) is None]
+        if missing:
+            raise ValueError(f"payment_gateway {self.payment_gateway} needs {' and '.join(missing)}")
+        if self.payment_webhook_secret is not None:
+            read_secret(self.payment_webhook_secret.get_secret_value())
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -92,6 +92,7 @@ class Topics:
     plan: str
     rate: str
     changelog: str
+    recharge_changelog: str
     timer_changelog: str
     account_partitions: int
     definitions: tuple[Topic, ...]

@@ -1,5 +1,7 @@
 """Which agents a worker runs."""
 
+from pydantic import SecretStr
+
 from rater.bootstrap import AGENTS, lacking, set_up
 from rater.settings import Settings
 
@@ -11,3 +13,7 @@ def test_what_needs_nothing_set_up_runs_unless_told_otherwise() -> None:
 def test_an_agent_that_is_set_up_lacks_nothing() -> None:
     settings = Settings()
     assert set(lacking(settings, AGENTS)) == set(AGENTS) - set(set_up(settings))
+
+
+def test_recharge_runs_once_a_gateway_is_set() -> None:
+    assert "recharge" in set_up(Settings(payment_gateway="stripe", stripe_api_key=SecretStr("sk_test_1")))

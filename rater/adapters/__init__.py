@@ -1,0 +1,1 @@
+"""What the rater reaches outside Kafka: one folder a kind of thing."""
