@@ -17,13 +17,13 @@ from rater.topics import Topics
 
 def worker_order(topics: Topics, before: Iterable[LogRecord], live: Sequence[LogRecord], books: Books) -> list[LogRecord]:
     """`before`: catalog and commands carried out before the first call. `live`: calls and commands since, any topic order."""
-    commands: dict[str, LogRecord] = {}
+    commands: dict[tuple[str, str], LogRecord] = {}
     ordered = list(before)
     calls: dict[str, list[LogRecord]] = defaultdict(list)
     for record in live:
         key = (record.key or b"").decode(errors="replace")
         if record.topic == topics.command:
-            commands[msgspec.json.decode(record.value or b"null")["command_id"]] = record
+            commands[key, msgspec.json.decode(record.value or b"null")["command_id"]] = record
         else:
             calls[key].append(record)
     for org_id, records in calls.items():
@@ -34,8 +34,8 @@ def worker_order(topics: Topics, before: Iterable[LogRecord], live: Sequence[Log
         for transaction in [] if account is None else account.ledger:
             if transaction["kind"] == "charge":
                 ahead[transaction["cdr_id"]], waiting = waiting, []
-            elif transaction.get("command_id") in commands:
-                waiting.append(commands.pop(transaction["command_id"]))
+            elif (command := commands.pop((org_id, transaction.get("command_id", "")), None)) is not None:
+                waiting.append(command)
         for record in records:
             ordered += ahead.pop(_cdr_id(record), [])
             ordered.append(record)

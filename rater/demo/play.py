@@ -1,7 +1,7 @@
 """The demo from start to proof.
 
-A real broker and a real `rater worker` process; catalog and organizations from the sample files; calls at a steady pace. The
-payment side is played here (`_PaymentStandIn`): it answers each recharge request with a command, as a payment service would.
+A real broker and a real `rater worker` process with all its agents; catalog and organizations from the sample files; calls at
+a steady pace. Of what is outside only the operator's payment service is played here (`PaymentService`), over real HTTP.
 At the end the books are audited against each other and against `rater simulate` over the very same records.
 """
 
@@ -21,6 +21,7 @@ from rich.console import Console
 
 from rater.audit import Books, Finding, audit
 from rater.audit.replay import compare, worker_order
+from rater.demo.payments import PaymentService
 from rater.demo.tally import Tally, amounts, counts
 from rater.demo.traffic import Traffic
 from rater.demo.view import View
@@ -34,14 +35,12 @@ from rater.simulation import LogRecord
 from rater.topics import Topics, apply, load_topics
 
 APP_ID = "rater-demo"
-AGENTS = ("rating", "timer")
+AGENTS = ("rating", "recharge", "timer")
 SEED = 2025
 TICK_S = 0.1
-ANSWER_S = 0.4
 DONE_TIMEOUT_S = 30.0
 LONG_AGO_ORG = "tailspin"
 BOUGHT_DAYS_AGO = 360
-DECLINED_CARD = "card-declined"
 
 
 @dataclass
@@ -56,7 +55,7 @@ class Demo:
     before: list[LogRecord] = field(default_factory=list)
     calls: list[LogRecord] = field(default_factory=list)
     commands: list[LogRecord] = field(default_factory=list)
-    answers: set["asyncio.Task[None]"] = field(default_factory=set)
+    payments: PaymentService = field(default_factory=PaymentService)
 
     async def run(self) -> int:
         """Play it; gives the exit code."""
@@ -64,13 +63,11 @@ class Demo:
         with tempfile.TemporaryDirectory(prefix="rater-demo-") as name:
             directory = Path(name)
             say("Starting a Kafka broker …")
-            async with EmbeddedKafka(directory / "kafka") as kafka:
+            async with EmbeddedKafka(directory / "kafka") as kafka, self.payments:
                 await apply(kafka.bootstrap, self.topics)
                 say(f"Kafka is at {kafka.bootstrap}, {len(self.topics.definitions)} topics are made.")
                 await self._load(kafka.bootstrap)
-                settings = {"BOOTSTRAP": kafka.bootstrap, "APP_ID": APP_ID, "DATA_DIR": str(directory / "data")}
-                settings = {f"RATER_{name}": value for name, value in settings.items()}
-                worker = Worker(AGENTS, settings, directory / "worker.log")
+                worker = Worker(AGENTS, self._settings(kafka.bootstrap, directory), directory / "worker.log")
                 try:
                     await worker.start()
                     tally = await self._traffic(kafka.bootstrap, worker)
@@ -81,6 +78,17 @@ class Demo:
                 finally:
                     await worker.stop()
                 return 0 if self.keep else self._report(tally)
+
+    def _settings(self, bootstrap: str, directory: Path) -> dict[str, str]:
+        """What the worker is given, in its environment."""
+        return {
+            "RATER_BOOTSTRAP": bootstrap,
+            "RATER_APP_ID": APP_ID,
+            "RATER_DATA_DIR": str(directory / "data"),
+            "RATER_PAYMENT_GATEWAY": "webhook",
+            "RATER_PAYMENT_WEBHOOK_URL": self.payments.url,
+            "RATER_PAYMENT_WEBHOOK_SECRET": self.payments.secret,
+        }
 
     async def _load(self, bootstrap: str) -> None:
         started_s = time.monotonic()
@@ -105,11 +113,10 @@ class Demo:
         organizations = resource("samples", "organizations.json").read_text()
         commands = _sound(check_organizations(organizations))
         tally = Tally(topics)
-        read = [topics.rated, topics.ledger, topics.event, topics.state, topics.dead_letter]
-        read += [topics.command, topics.recharge_request]
+        read = [topics.rated, topics.ledger, topics.event, topics.state, topics.dead_letter, topics.command]
         async with reader(bootstrap, read) as consumer, producer(bootstrap) as out:
             view = View(self.console, tally)
-            watching = asyncio.create_task(self._watch(consumer, out, tally, view))
+            watching = asyncio.create_task(self._watch(consumer, tally, view))
             try:
                 self.before += await publish_rows(bootstrap, topics.command, commands)
                 self.before.append(await self._buy_long_ago(out))
@@ -157,8 +164,8 @@ class Demo:
         for acknowledgement in acknowledgements:
             await acknowledgement
 
-    async def _watch(self, consumer: Any, out: AIOKafkaProducer, tally: Tally, view: View) -> None:
-        """Read what is committed, and play the payment side."""
+    async def _watch(self, consumer: Any, tally: Tally, view: View) -> None:
+        """Read what is committed."""
         while True:
             for records in (await consumer.getmany(timeout_ms=100)).values():
                 for found in records:
@@ -166,31 +173,9 @@ class Demo:
                     if record.topic == self.topics.command:
                         self.commands.append(record)
                         continue
-                    if record.topic == self.topics.recharge_request:
-                        answer = asyncio.create_task(self._pay(out, msgspec.json.decode(record.value or b"null")))
-                        self.answers.add(answer)
-                        answer.add_done_callback(self.answers.discard)
-                        continue
                     for line in tally.take(record, time.time_ns() // 1_000_000):
                         view.event(line)
             view.update()
-
-    async def _pay(self, out: AIOKafkaProducer, request: dict[str, Any]) -> None:
-        """A stand-in for a payment service: takes every card but one."""
-        await asyncio.sleep(ANSWER_S)
-        recharge_id, attempt = request["recharge_id"], request["attempt"]
-        command: dict[str, Any] = {
-            "command_id": f"payment:{recharge_id}:{attempt}",
-            "org_id": request["org_id"],
-            "issued_at": request["requested_at"],
-            "recharge_id": recharge_id,
-        }
-        if request["payment_method"] == DECLINED_CARD:
-            command |= {"type": "recharge.failed", "code": "expired_card", "retryable": False, "attempt": attempt}
-        else:
-            command |= {"type": "recharge.succeeded", "amount": request["amount"], "payment_reference": f"demo-{recharge_id}"}
-        value, now_ms = msgspec.json.encode(command), time.time_ns() // 1_000_000
-        await out.send_and_wait(self.topics.command, value, key=request["org_id"].encode(), timestamp_ms=now_ms)
 
     async def _until_committed(self, bootstrap: str, worker: Worker, watching: "asyncio.Task[None]") -> None:
         """Return when the worker has committed all input there is."""
@@ -243,6 +228,7 @@ class Demo:
         say(f"  unfunded        {amounts(tally.unfunded)}")
         say(f"  events          {counts(tally.event_types)}")
         say(f"  service         suspended: {counts(tally.suspensions)}; returned: {counts(tally.returns)}")
+        say(f"  payments        taken: {counts(self.payments.taken)}; declined: {counts(self.payments.declined)}")
         say(f"  latency         p50 {tally.latency_ms(50)} ms, p99 {tally.latency_ms(99)} ms, publish to committed output")
         findings = audit(books)
         loaded = {record.value for record in self.before}
