@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from rater.demo.payments import PaymentService
 from rater.domain import moments
 from rater.embedded import EmbeddedKafka
 from rater.kafka import read_all
@@ -72,7 +73,7 @@ async def run_and_kill(workers: Sequence[Worker], until: Callable[[], Any]) -> N
         worker.start()
     for _ in range(KILLS):
         await asyncio.sleep(draw.uniform(1.5, 3.0))
-        killed = draw.choice(([workers[0]], [workers[1]], workers))
+        killed = draw.choice((workers[:1], workers[-1:], workers))
         for worker in killed:
             worker.kill()
         for worker in killed:
@@ -156,6 +157,44 @@ async def test_expiry_and_its_warnings_come_once_each_though_the_agents_are_kill
     sent = [command_id for command_id in commands if command_id.startswith("timer:")]
     assert len(sent) == len(set(sent))
     await check_against_simulate(kafka, topics)
+
+
+class SlowBank(PaymentService):
+    """Never says what came of a first try (the test does, as a webhook would), and takes the money at the second."""
+
+    def _take(self, charge: dict[str, Any]) -> dict[str, Any]:
+        return {"status": "pending"} if charge["attempt"] == 1 else super()._take(charge)
+
+
+async def test_from_a_soft_decline_to_the_money_all_agents_in_one_worker_that_is_killed(
+    kafka: EmbeddedKafka, topics: Topics, tmp_path: Path
+) -> None:
+    given = Given(topics)
+    declined_ms = time.time_ns() // 1_000_000 + AHEAD_MS - HOUR_MS
+    auto = {"trigger_amount": "10.00", "recharge_amount": "20.00"}
+    for org in ORGS:
+        given.organization(declined_ms - 1000, org)
+        given.command(declined_ms - 500, org, "auto_recharge.put", enabled=True, payment_method=f"card-{org}", **auto)
+        given.command(declined_ms, org, "recharge.failed", recharge_id=f"{org}:1", code="declined", retryable=True)
+    await publish(kafka.bootstrap, topics, given.records)
+    prefix = topics.cdr.removesuffix("telephony.cdr.v1")
+    async with SlowBank() as bank:
+        payment = {"GATEWAY": "webhook", "WEBHOOK_URL": bank.url, "WEBHOOK_SECRET": bank.secret}
+        payment = {f"RATER_PAYMENT_{name}": value for name, value in payment.items()}
+        worker = Worker(kafka.bootstrap, topics, prefix, tmp_path, agents="rating,recharge,timer", **payment)
+
+        async def all_paid() -> bool:
+            states = {record.key: state for record, state in await read(kafka, topics.state)}
+            return all(state["balance"] == "20.00" for state in states.values()) and len(states) == len(ORGS)
+
+        try:
+            await run_and_kill([worker], all_paid)
+            assert worker.stop() == 0
+        finally:
+            worker.close()
+    assert bank.taken == {f"card-{org}": 1 for org in ORGS}
+    ledger = [transaction for _, transaction in await read(kafka, topics.ledger)]
+    assert Counter((t["org_id"], t["kind"]) for t in ledger) == {(org, "recharge"): 1 for org in ORGS}
 
 
 def days_by_lot(events: list[tuple[LogRecord, dict[str, Any]]]) -> dict[tuple[str, str], list[int]]:
