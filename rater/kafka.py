@@ -11,12 +11,16 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
+from rater.fetching import read_any_header_name
 from rater.simulation import LogRecord
 from rater.topics import Topics, TopicsError
 
 #: Longer than a batch of the worker takes from its first record written to its commit.
 _QUIET_S = 0.5
 _QUIET_TIMEOUT_S = 30.0
+
+
+read_any_header_name()
 
 
 class BusyError(Exception):

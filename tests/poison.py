@@ -7,9 +7,10 @@ all wallets, a plan that goes while users hold it). What must hold is that every
 import copy
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from rater.domain import moments
 from rater.simulation import LogRecord
 from rater.topics import Topics
 
@@ -64,12 +65,22 @@ ODD_HEADERS: tuple[Any, ...] = (
 
 
 class Poison:
-    """Draws records; `record` any, `good` only those that set the stage."""
+    """Draws records, each by `steps_ms` later than the last but for odd `times_ms`."""
 
-    def __init__(self, topics: Topics, seed: int, start_ms: int) -> None:
+    def __init__(
+        self,
+        topics: Topics,
+        seed: int,
+        start_ms: int,
+        steps_ms: Sequence[int] = (0, 1, 10, 1000),
+        times_ms: Sequence[int] = ODD_TIMES_MS,
+    ) -> None:
         self._topics = topics
         self._draw = random.Random(seed)
         self._now_ms = start_ms
+        self._steps_ms = steps_ms
+        self._times_ms = times_ms
+        self._answered_at = moments.to_text((start_ms - 3_600_000) * 1000)
         self._count = 0
 
     def stage(self) -> Iterator[LogRecord]:
@@ -79,6 +90,23 @@ class Poison:
                 yield self._record(self._topics.command, org, _json(self._named(message)))
         yield self._record(self._topics.rate, "r44", _json(_rate()))
         yield self._record(self._topics.plan, "plan", _json(_plan()))
+
+    def catalog(self) -> Iterator[LogRecord]:
+        """A catalog row of every odd kind, and many that are altered; each under a key of its own."""
+        draw, topics = self._draw, self._topics
+        for topic, good, name in ((topics.rate, _rate, "rate_id"), (topics.plan, _plan, "plan_id")):
+            for number in range(2 * len(ODD_BYTES)):
+                row = good() | {name: f"{name}-{number}"}
+                self._alter(row)
+                value = draw.choice((_json(row), self._bytes(_json(row)))) if number >= len(ODD_BYTES) else ODD_BYTES[number]
+                yield self._record(topic, f"{name}-{number}", value)
+
+    def traffic(self) -> LogRecord:
+        """The next one that is of no catalog."""
+        while True:
+            record = self.record()
+            if record.topic in (self._topics.cdr, self._topics.command):
+                return record
 
     def record(self) -> LogRecord:
         """The next one."""
@@ -100,7 +128,7 @@ class Poison:
         if draw.random() < 0.03:
             record.key = draw.choice((None, b"", b"\xff", b"acme ", b"\0acme", b"k" * 10_000))
         if draw.random() < 0.03:
-            record.timestamp = draw.choice(ODD_TIMES_MS)
+            record.timestamp = draw.choice(self._times_ms)
         if draw.random() < 0.1:
             record.headers = draw.choice(ODD_HEADERS)
         return record
@@ -110,7 +138,7 @@ class Poison:
         org = draw.choice(ORGS)
         kind = draw.random()
         if kind < 0.5:
-            return topics.cdr, org, self._named(_cdr(org, draw.choice(("user_out", "user_in", "conf_out", "emergency_out"))))
+            return topics.cdr, org, self._named(_cdr(org, self._answered_at, draw.choice(("user_out", "user_in", "conf_out"))))
         if kind < 0.8:
             return topics.command, org, self._named(draw.choice(_COMMANDS)(org))
         if kind < 0.9:
@@ -180,7 +208,7 @@ class Poison:
         return draw.choice(choices)()
 
     def _record(self, topic: str, key: str, value: bytes | None) -> LogRecord:
-        self._now_ms += self._draw.choice((0, 1, 10, 1000))
+        self._now_ms += self._draw.choice(self._steps_ms)
         return LogRecord(topic, self._now_ms, key.encode(errors="replace"), value)
 
 
@@ -199,9 +227,9 @@ def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _cdr(org: str, call_type: str) -> dict[str, Any]:
+def _cdr(org: str, answered_at: str, call_type: str) -> dict[str, Any]:
     cdr: dict[str, Any] = {"cdr_id": "", "org_id": org, "user_id": "u1", "call_type": call_type, "number_type": "subscriber"}
-    cdr |= {"caller": "+14255550100", "callee": "+442079460000", "answered_at": "2025-10-01T11:00:00Z", "duration_ms": 61_000}
+    cdr |= {"caller": "+14255550100", "callee": "+442079460000", "answered_at": answered_at, "duration_ms": 61_000}
     return {**cdr, "conference_id": "c", "source": "sbc", "switch": "s", "trunk": "t"}
 
 

@@ -89,8 +89,10 @@ class Core:
             if record.topic == names.cdr:
                 try:
                     cdr = read_cdr(record.value)
-                    account = self._account(cdr.org_id)
+                    account = self._accounts.get(cdr.org_id)
                     _check_record(record, cdr.org_id if account is None else account.key)
+                    if account is None:
+                        account = self._account(cdr.org_id)
                     if account is None:
                         read.append((cdr, b"", None))
                     else:

@@ -20,6 +20,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from rater.engine.errors import BrokerNotReadyError, TopicsError
 from rater.engine.output import RecordBatch
+from rater.fetching import read_any_header_name
 from rater.settings import Settings
 
 __all__ = ["AiokafkaKafka", "ChangelogReader", "Kafka", "TaskProducer", "TopicPartition", "client_options", "let_go"]
@@ -32,6 +33,9 @@ _READ_WAIT_MS = 20
 _METADATA_AGE_MS = 60_000
 _RETRY_S = 0.1
 _RETRY_BACKOFF_MS = 20  # mostly for the end of the last transaction, which takes the broker a few ms
+
+
+read_any_header_name()
 
 
 class TaskProducer(Protocol):
