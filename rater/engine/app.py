@@ -39,7 +39,7 @@ __all__ = ["EngineApp", "TaskGroup", "make_app", "run_worker", "serve", "serve_a
 
 log = logging.getLogger(__name__)
 
-_CLOSE_SHARE = 0.6  # of the time to shut down, for the batches under way; the rest is for leaving
+_CLOSE_SHARE = 0.45  # of the time to shut down, for the batches under way; the rest is for leaving while brokers are away
 
 
 class EngineBoot(BootStrategy):

@@ -38,7 +38,7 @@ T = TypeVar("T")
 _NEVER_MS = 24 * 3600 * 1000
 _REQUEST_MARGIN_MS = 10_000
 _LISTENER_MARGIN_S = 5.0
-_LEAVE_TIMEOUT_S = 1.5
+_LEAVE_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,9 +125,7 @@ class Engine(Service):
 
     async def on_stop(self) -> None:
         await self.close_tasks(0.0)
-        for companion in self.companions:
-            await companion.stop()
-        await self._kafka.stop()
+        await asyncio.gather(*(companion.stop() for companion in self.companions), self._kafka.stop())
 
     def fail(self, error: BaseException) -> None:
         """End the worker. The first error is the one that counts."""

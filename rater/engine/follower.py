@@ -162,5 +162,4 @@ class Follower:
     async def _disconnect(self) -> None:
         consumers = [self._consumer, self._ends_consumer]
         self._consumer = self._ends_consumer = None
-        for consumer in filter(None, consumers):
-            await let_go(consumer.stop())
+        await asyncio.gather(*(let_go(consumer.stop()) for consumer in consumers if consumer is not None))

@@ -28,7 +28,7 @@ __all__ = ["AiokafkaKafka", "ChangelogReader", "Kafka", "TaskProducer", "TopicPa
 T = TypeVar("T")
 
 _STEPS_OF_A_TRANSACTION = 4
-_STOP_TIMEOUT_S = 1.0
+_STOP_TIMEOUT_S = 0.5
 _READ_WAIT_MS = 20
 _METADATA_AGE_MS = 60_000
 _RETRY_S = 0.1
@@ -108,9 +108,11 @@ class AiokafkaKafka:
             await self._offsets.start()
 
     async def stop(self) -> None:
-        for client in (self._admin, self._offsets):
-            if client is not None:
-                await let_go(client.close() if client is self._admin else client.stop())
+        stops = [
+            *([self._admin.close()] if self._admin is not None else []),
+            *([self._offsets.stop()] if self._offsets is not None else []),
+        ]
+        await asyncio.gather(*map(let_go, stops))
 
     async def partition_counts(self, topics: Collection[str]) -> dict[str, int]:
         """Number of partitions of each topic. Raises TopicsError for one that is missing."""

@@ -125,7 +125,7 @@ class Worker:
             code = await process.ended(_END_TIMEOUT_S)
             took_s = time.monotonic() - sent_s
             self._journal.note(f"{process.name} ended with {code} after SIGTERM in {took_s:.1f} s")
-            if code == 1 and _FENCED in process.last_words:
+            if _FENCED in process.last_words:
                 self._journal.counts["fenced"] += 1
             elif code != 0 and not (code == -signal.SIGTERM and not was_up):
                 self._fail(process, f"ended with {code} after SIGTERM: {process.last_words}")

@@ -1,6 +1,8 @@
 """The worker as a process: how it starts, refuses to start, and ends."""
 
 import asyncio
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -158,3 +160,29 @@ def test_a_worker_without_a_broker_says_so_and_ends_with_1(settings_of: Callable
         except subprocess.TimeoutExpired:
             pytest.fail(f"the worker hangs:\n{running.log}")
     assert "127.0.0.1:1" in running.log
+
+
+async def test_sigterm_while_no_broker_answers_gives_up_the_batch_and_ends_in_time(prefix: str, tmp_path: Path) -> None:
+    with EmbeddedKafka(tmp_path / "kafka") as kafka:
+        await make_topics(kafka.bootstrap, prefix, 2)
+        settings = Settings(
+            bootstrap=kafka.bootstrap,
+            topic_prefix=prefix,
+            app_id=f"{prefix}app",
+            data_dir=tmp_path / "data",
+            batch_records_max=200,
+            shutdown_ms_max=4500,
+        )
+        for partition in range(2):
+            await fill(kafka.bootstrap, f"{prefix}calls", partition, calls(partition, 50_000))
+        with process(settings, tmp_path / "log") as running:
+            await until_moving(kafka.bootstrap, settings, 0.2)
+            broker = kafka.nodes[0].pid
+            assert broker is not None
+            os.kill(broker, signal.SIGSTOP)
+            try:
+                code, seconds = await asyncio.to_thread(running.terminate)
+            finally:
+                os.kill(broker, signal.SIGCONT)
+    assert code == 0, running.log[-2000:]
+    assert seconds < EXIT_S_MAX
