@@ -44,6 +44,7 @@ def rating_agent(settings: Settings) -> EngineApp:
             topics.state,
             topics.recharge_request,
             topics.notification,
+            topics.directory,
             topics.dead_letter,
         ),
     )

@@ -80,6 +80,7 @@ def schemas() -> dict[str, Schema]:
         topics.event: _written(outputs.Event),
         topics.notification: _written(outputs.Notification),
         topics.recharge_request: _written(outputs.RechargeRequest),
+        topics.directory: _written(outputs.UserEntry | outputs.NumberEntry),
         topics.state: _state(),
         topics.dead_letter: {
             "$comment": "The original bytes, whatever they are. Headers: __connect.errors.topic, .partition, .offset, "
@@ -119,7 +120,7 @@ def _of(message: Any, **more: Schema) -> Schema:
     return schema
 
 
-def _written(message: type) -> Schema:
+def _written(message: Any) -> Schema:
     """What is written: every object closed, every amount and instant with its form."""
     schema = msgspec.json.schema(message)
     for definition in schema["$defs"].values():
@@ -131,11 +132,15 @@ def _written(message: type) -> Schema:
                 definition["properties"][name] = {"anyOf": [_AMOUNT, {"type": "null"}]}
             elif name in ("at", "answered_at", "rated_at", "requested_at"):
                 field |= _MOMENT
-            elif name in _WORDS:
+            elif name in _WORDS and not _is_enum(field):
                 definition["properties"][name] = {"enum": _WORDS[name]}
             elif name in _LEAST:
                 field["minimum"] = _LEAST[name]
     return schema
+
+
+def _is_enum(field: Schema) -> bool:
+    return any("enum" in either for either in (field, *field.get("anyOf", ())))
 
 
 def _state() -> Schema:

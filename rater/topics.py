@@ -89,6 +89,7 @@ class Topics:
     ledger: str
     recharge_request: str
     notification: str
+    directory: str
     plan: str
     rate: str
     changelog: str

@@ -93,6 +93,7 @@ def put_user(desk: Desk, account: Account, command: UserPut) -> None:
     )
     account.put_user(command.user_id, user)
     desk.journal.event(account, "user.changed", {"change": "put", **_plain(command)})
+    desk.journal.list_user(account, command.user_id, command)
 
 
 def remove_user(desk: Desk, account: Account, command: UserRemove) -> None:
@@ -101,6 +102,7 @@ def remove_user(desk: Desk, account: Account, command: UserRemove) -> None:
         raise Refused("unknown_user", f"no user {command.user_id!r}")
     account.put_user(command.user_id, None)
     desk.journal.event(account, "user.changed", {"change": "remove", **_plain(command)})
+    desk.journal.list_user(account, command.user_id, None)
 
 
 def put_number(desk: Desk, account: Account, command: NumberPut) -> None:
@@ -109,6 +111,7 @@ def put_number(desk: Desk, account: Account, command: NumberPut) -> None:
         raise Refused("unknown_user", f"no user {command.user_id!r}")
     account.put_number(command.number, command.kind)
     desk.journal.event(account, "organization.changed", {"change": "number.put", **_plain(command)})
+    desk.journal.list_number(account, command.number, command)
 
 
 def remove_number(desk: Desk, account: Account, command: NumberRemove) -> None:
@@ -117,6 +120,7 @@ def remove_number(desk: Desk, account: Account, command: NumberRemove) -> None:
         raise Refused("unknown_number", f"{command.number} is not the organization's")
     account.put_number(command.number, None)
     desk.journal.event(account, "organization.changed", {"change": "number.remove", **_plain(command)})
+    desk.journal.list_number(account, command.number, None)
 
 
 def add_funds(desk: Desk, account: Account, command: FundsAdd) -> None:

@@ -8,15 +8,18 @@ from typing import Any
 from rater.domain import moments
 from rater.domain.account import Account
 from rater.domain.encoding import Writer
+from rater.domain.messages import NumberPut, UserPut
 from rater.domain.outputs import (
     NOTIFIED,
     Emit,
     Event,
     Names,
     Notification,
+    NumberEntry,
     Posting,
     RechargeRequest,
     Transaction,
+    UserEntry,
 )
 from rater.domain.rows import Part
 
@@ -89,6 +92,25 @@ class Journal:
             command_id,
         )
         self._emit(self.names.ledger, account.key, self._writer.json(transaction), self.timestamp_ms)
+
+    def list_user(self, account: Account, user_id: str, put: UserPut | None) -> None:
+        """Keep the directory: a user was put, or (None) removed."""
+        org_id = account.state.org_id
+        if put is None:
+            self._list(account, UserEntry(org_id, user_id, "remove", None, None, self.now_text))
+        else:
+            self._list(account, UserEntry(org_id, user_id, "put", put.usage_country, put.licences, self.now_text))
+
+    def list_number(self, account: Account, number: str, put: NumberPut | None) -> None:
+        """Keep the directory: a number was put, or (None) removed."""
+        org_id = account.state.org_id
+        if put is None:
+            self._list(account, NumberEntry(org_id, number, "remove", None, None, self.now_text))
+        else:
+            self._list(account, NumberEntry(org_id, number, "put", put.kind, put.user_id, self.now_text))
+
+    def _list(self, account: Account, entry: UserEntry | NumberEntry) -> None:
+        self._emit(self.names.directory, account.key, self._writer.json(entry), self.timestamp_ms)
 
     def recharge_request(self, account: Account, recharge_id: str) -> None:
         """Ask the payment side for the top-up that stands in the account (rule 20)."""

@@ -1,10 +1,12 @@
 """The messages that go out, field by field as the contract lists them."""
 
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 from msgspec import Struct
+
+from rater.domain.messages import Licences, NumberKind
 
 encode = msgspec.json.Encoder().encode
 
@@ -49,6 +51,8 @@ class Names(Protocol):
     def recharge_request(self) -> str: ...
     @property
     def notification(self) -> str: ...
+    @property
+    def directory(self) -> str: ...
     @property
     def dead_letter(self) -> str: ...
 
@@ -178,3 +182,25 @@ class RechargeRequest(Struct):
     currency: str
     payment_method: str
     requested_at: str
+
+
+class UserEntry(Struct, tag_field="entry", tag="user"):
+    """What became of a user, for the directory: as put, or with nothing but its id when it was removed."""
+
+    org_id: str
+    user_id: str
+    change: Literal["put", "remove"]
+    usage_country: str | None
+    licences: Licences | None
+    at: str
+
+
+class NumberEntry(Struct, tag_field="entry", tag="number"):
+    """What became of a number, for the directory: as put, or with nothing but itself when it was removed."""
+
+    org_id: str
+    number: str
+    change: Literal["put", "remove"]
+    kind: NumberKind | None
+    user_id: str | None
+    at: str

@@ -138,7 +138,7 @@ async def read_outputs(bootstrap: str, topics: Topics) -> list[LogRecord]:
         await consumer.stop()
 
 
-OUTPUTS = ("rated", "ledger", "event", "state", "notification", "recharge_request", "dead_letter")
+OUTPUTS = ("rated", "ledger", "event", "state", "notification", "recharge_request", "directory", "dead_letter")
 _PLACE_HEADERS = {"__connect.errors.partition", "__connect.errors.offset"}  # a log has no partitions
 
 

@@ -125,7 +125,7 @@ def test_every_message_the_rater_writes_fits_its_schema() -> None:
             validators[record.topic].validate(msgspec.json.decode(record.value or b"null"))
             seen[record.topic] += 1
     outputs = (TOPICS.rated, TOPICS.ledger, TOPICS.event, TOPICS.state, TOPICS.notification, TOPICS.recharge_request)
-    assert all(seen[topic] for topic in outputs), dict(seen)
+    assert all(seen[topic] for topic in (*outputs, TOPICS.directory)), dict(seen)
 
 
 def test_asyncapi_has_every_public_topic_as_a_channel_with_its_schema() -> None:
@@ -186,7 +186,7 @@ def test_every_kind_of_event_comes_about_and_fits_its_schema() -> None:
     assert {event["type"] for event in decoded(written, TOPICS.event)} == set(EVENT_TYPES)
 
 
-@pytest.mark.parametrize("use", ["rated", "ledger", "event", "state", "notification", "recharge_request"])
+@pytest.mark.parametrize("use", ["rated", "ledger", "event", "state", "notification", "recharge_request", "directory"])
 def test_a_field_the_rater_does_not_write_is_against_its_schema(use: str) -> None:
     topic = getattr(TOPICS, use)
     message = decoded(everything_happens().outputs, topic)[0]

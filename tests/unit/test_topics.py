@@ -16,6 +16,7 @@ CONTRACT = {
     "credits.ledger.transaction.v1": "forever",
     "credits.recharge.request.v1": "30d",
     "credits.notification.v1": "30d",
+    "credits.account.directory.v1": "forever",
     "catalog.plan.v1": "compacted",
     "catalog.rate.v1": "compacted",
 }
