@@ -22,6 +22,13 @@ _COMMANDS = {
     "topics": "rater.cli.topics:topics",
     "load": "rater.cli.load:load",
     "publish": "rater.cli.publish:publish",
+    "account": "rater.cli.account:account",
+    "funds": "rater.cli.funds:funds",
+    "auto-recharge": "rater.cli.auto_recharge:auto_recharge",
+    "users": "rater.cli.users:users",
+    "numbers": "rater.cli.numbers:numbers",
+    "call": "rater.cli.call:call",
+    "organization": "rater.cli.organization:organization",
     "audit": "rater.cli.audit:audit",
 }
 
