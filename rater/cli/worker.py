@@ -34,7 +34,7 @@ def worker(bootstrap: str | None, topic_prefix: str | None, agents: str | None, 
     """
     settings = settings_with(bootstrap=bootstrap, topic_prefix=topic_prefix)
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("aiokafka", "faust", "mode"):
+    for chatty in ("aiokafka", "faust", "mode", "stripe"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
     # Imported late: Faust takes a second that `rater --help` need not wait for.
     from rater import bootstrap as wiring

@@ -88,18 +88,18 @@ class StripeGateway:
         except _NoCustomerError:
             return Declined("payment_method_without_customer", retryable=False)
         except (stripe.AuthenticationError, stripe.PermissionError, stripe.RateLimitError) as error:
-            raise Unresolved(str(error)) from error  # not looked at: the card has no part in it
+            raise Unresolved(_line(error)) from error  # not looked at: the card has no part in it
         except stripe.IdempotencyError as error:
-            return await self._ask(key, minor, f"another charge was made under its key: {error}", blames_gateway=False)
+            return await self._ask(key, minor, f"another charge was made under its key: {_line(error)}", blames_gateway=False)
         except stripe.InvalidRequestError as error:
             found = await self._find(key)  # refused now; was it taken before?
             return _refused(error) if found is None else outcome_of(found, minor)
         except stripe.APIConnectionError as error:
-            raise Unresolved(str(error)) from error
+            raise Unresolved(_line(error)) from error
         except stripe.APIError as error:
             if error.http_status == _IN_USE:
                 raise Unresolved("another call for it is under way", blames_gateway=False) from error
-            return await self._ask(key, minor, str(error))
+            return await self._ask(key, minor, _line(error))
 
     async def close(self) -> None:
         await self._http.close_async()  # type: ignore[no-untyped-call]
@@ -138,7 +138,7 @@ class StripeGateway:
         try:
             return await self._client.v1.payment_intents.retrieve_async(intent_id)
         except stripe.StripeError as error:
-            raise Unresolved(f"{intent_id} was made and can't be read: {error}") from error
+            raise Unresolved(f"{intent_id} was made and can't be read: {_line(error)}") from error
 
     async def _ask(self, key: str, minor: int, reason: str, *, blames_gateway: bool = True) -> Outcome:
         """What came of a charge that was made, or may have been. Raises `Unresolved` with `reason` where that isn't known."""
@@ -152,7 +152,7 @@ class StripeGateway:
         try:
             found = await self._client.v1.payment_intents.search_async({"query": f"metadata['rater_key']:'{key}'", "limit": 2})
         except stripe.StripeError as error:
-            raise Unresolved(f"the search for {key} failed: {error}") from error
+            raise Unresolved(f"the search for {key} failed: {_line(error)}") from error
         if len(found.data) > 1:
             raise Unresolved(f"more than one payment has the key {key}", blames_gateway=False)
         return found.data[0] if found.data else None
@@ -216,6 +216,11 @@ def _refused(error: stripe.InvalidRequestError) -> Declined:
     if to_blame and code == "resource_missing":
         return Declined("payment_method_missing", retryable=False)
     return Declined(code, retryable=not to_blame)
+
+
+def _line(error: stripe.StripeError) -> str:
+    """What Stripe's client says, on one line."""
+    return " ".join(str(error).split())
 
 
 def _get(error: Any, name: str) -> str | None:

@@ -94,8 +94,9 @@ class Till:
             self._answered()
             return unresolved
         self._failures += 1
+        if self._failures == self._limits.failures_max:
+            log.error("the payment gateway is out of order, charges wait: %d failed in a row: %s", self._failures, unresolved)
         if self._failures >= self._limits.failures_max:
             # Jitter, so that many workers don't come back at once.
             self._shut_until_ms = self._clock_ms() + round(self._limits.shut_ms * random.uniform(0.5, 1.0))  # noqa: S311
-            log.error("the payment gateway is out of order, charges wait: %d in a row: %s", self._failures, unresolved)
         return unresolved
