@@ -97,6 +97,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
 
     app: "EngineApp"
     _poll: "asyncio.Task[Polled] | None" = None
+    _polled: Mapping[TopicPartition, int] = {}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -134,13 +135,19 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         """Whether this is a static member whose membership has been refused. In the consumer's thread."""
         return self.app.settings.instance_id is not None and not self._ensure_consumer()._coordinator.member_id
 
-    def interrupt_poll(self) -> None:
-        """End the poll in flight, if any, empty-handed: what it would find is not its caller's any more."""
-        if self._poll is not None:
-            self._poll.cancel()
+    def interrupt_poll(self) -> Mapping[TopicPartition, int]:
+        """End the poll in flight, if any, empty-handed: what it would find is not its caller's any more.
+
+        Returns what it was asked for. aiokafka moves on over transaction markers and goes on waiting: an interrupted poll
+        may have moved without a word.
+        """
+        if self._poll is None or not self._poll.cancel():
+            return {}
+        return self._polled
 
     async def poll(self, wanted: Mapping[TopicPartition, int], timeout_s: float, records_max: int) -> Polled:
         """In the consumer's thread: records of `wanted` (partition → expected position)."""
+        self._polled = wanted
         self._poll = asyncio.ensure_future(self._getmany(wanted, timeout_s, records_max))
         try:
             return await self._poll
@@ -192,9 +199,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         """In the consumer's thread: fetch from `positions` on. False if one is not assigned any more."""
         if any(self._state(tp, positioned=False) is None for tp in positions):
             return False
-        self.interrupt_poll()
+        before = self.interrupt_poll()
+        moved = {tp: position for tp, position in before.items() if self._state(tp) and self._state(tp).position != position}
         consumer = self._ensure_consumer()
-        for tp, position in positions.items():
+        for tp, position in {**moved, **positions}.items():
             self._sought_ms[tp] = time.time_ns() // 1_000_000
             consumer.seek(tp, position)
         consumer.resume(*positions)
