@@ -173,8 +173,8 @@ class Engine(Service):
     async def is_member(self) -> bool:
         try:
             return await self.app.consumer.heartbeat()
-        except KafkaError:
-            return False
+        except (KafkaError, OSError, TimeoutError):
+            return False  # not known is not confirmed
 
     def has_room(self) -> None:
         self._room.set()
