@@ -108,23 +108,18 @@ class Task:
             self._on_fatal(self._explain(error))
 
     async def _run(self) -> None:
-        try:
-            await self._serve_and_reopen()
-        except Exception as error:  # noqa: BLE001 - a task that ends by itself would be a partition nobody reads
-            self._on_fatal(self._explain(error))
-
-    async def _serve_and_reopen(self) -> None:
         retry_wait_s = _FIRST_RETRY_WAIT_S
         while not self._stopping.is_set():
             batches_before = self.stats.batches
             checkpoint = self._new_checkpoint()
             try:
                 await self._serve(checkpoint)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - known to be harmless, or it ends the worker
                 if self.stats.batches > batches_before:
                     retry_wait_s = _FIRST_RETRY_WAIT_S
                 if not is_retryable(error):
-                    raise
+                    self._on_fatal(self._explain(error))
+                    return
                 if not self._stopping.is_set():
                     log.warning("%s: opening again in %.1f s after %r", self.id, retry_wait_s, error)
             finally:

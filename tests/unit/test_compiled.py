@@ -19,7 +19,7 @@ from tests.system.random_log import RandomLog
 SEEDS = range(3)
 
 
-@pytest.mark.skipif(not compiled.built().is_dir(), reason="nothing is compiled here: there is no C compiler")
+@pytest.mark.skipif(not compiled.built().is_dir(), reason="nothing is compiled here, see `make setup`")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_compiled_and_interpreted_give_the_same_bytes(seed: int, tmp_path: Path) -> None:
     random_log = RandomLog(load_topics(), seed, cdrs=3000, organizations=10)
@@ -30,7 +30,7 @@ def test_compiled_and_interpreted_give_the_same_bytes(seed: int, tmp_path: Path)
     assert native.count(b"\n") > 3000
 
 
-@pytest.mark.skipif(not compiled.built().is_dir(), reason="nothing is compiled here: there is no C compiler")
+@pytest.mark.skipif(not compiled.built().is_dir(), reason="nothing is compiled here, see `make setup`")
 def test_what_was_compiled_is_used_unless_that_is_declined() -> None:
     assert uses_compiled(pure=False)
     assert not uses_compiled(pure=True)

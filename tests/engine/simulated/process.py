@@ -307,6 +307,9 @@ class _Consumer:
         self._positions = {}
         self._ends = {}
 
+    async def check_membership(self) -> None:
+        """Who has been put out learns it from the coordinator, see `world`."""
+
     async def heartbeat(self) -> bool:
         return await self._process.call(lambda: self._process.member)
 
