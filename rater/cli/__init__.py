@@ -29,6 +29,7 @@ _COMMANDS = {
     "numbers": "rater.cli.numbers:numbers",
     "call": "rater.cli.call:call",
     "organization": "rater.cli.organization:organization",
+    "replay": "rater.cli.replay:replay",
     "audit": "rater.cli.audit:audit",
 }
 

@@ -93,7 +93,14 @@ async def publish(bootstrap: str, topics: Topics, records: Iterable[LogRecord]) 
     for record in records:
         partition = 0 if record.topic in catalog else partition_of((record.key or b"").decode(), topics.account_partitions)
         sends.append(
-            await producer.send(record.topic, record.value, key=record.key, partition=partition, timestamp_ms=record.timestamp)
+            await producer.send(
+                record.topic,
+                record.value,
+                key=record.key,
+                partition=partition,
+                timestamp_ms=record.timestamp,
+                headers=list(record.headers),
+            )
         )
     await producer.flush()
     for send in sends:
