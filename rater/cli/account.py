@@ -99,9 +99,14 @@ def _pools(state: dict[str, Any]) -> list[str]:
 def _events(events: list[dict[str, Any]]) -> list[str]:
     lines = [f"  events, the last {len(events)}"] if events else []
     for event in events:
-        data = [f"{name}={value}" for name, value in event["data"].items() if name not in _SAYS_LITTLE and value is not None]
+        said = {name: value for name, value in event["data"].items() if name not in _SAYS_LITTLE and value is not None}
+        data = [f"{name}={value if isinstance(value, str) else _json(value)}" for name, value in said.items()]
         lines.append(f"    {event['seq']:>5}  {event['at']}  {event['type']}  {' '.join(data)}".rstrip())
     return lines
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _table(title: str, rows: Sequence[tuple[str, ...]]) -> list[str]:
