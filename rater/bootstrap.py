@@ -47,6 +47,7 @@ def rating_agent(settings: Settings) -> EngineApp:
             topics.directory,
             topics.dead_letter,
         ),
+        partitions=topics.account_partitions,
     )
     return make_app(settings, [rating], [follower])
 
@@ -60,6 +61,7 @@ def timer_agent(settings: Settings) -> EngineApp:
         processor=timer_factory(topics),
         changelog=topics.timer_changelog,
         outputs=(topics.command,),
+        partitions=topics.account_partitions,
     )
     return make_app(_own_group(settings, "timer"), [timer])
 
@@ -81,6 +83,7 @@ def recharge_agent(settings: Settings) -> EngineApp:
         processor=recharge_factory(topics, till),
         changelog=topics.recharge_changelog,
         outputs=(topics.command,),
+        partitions=topics.account_partitions,
     )
     return make_app(_own_group(settings, "recharge"), [recharge], [till, *_endpoints(settings, accounts, topics)])
 

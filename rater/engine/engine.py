@@ -46,14 +46,17 @@ _POLL_S = 0.5
 _POLL_PARTIAL_S = 0.02
 _WATCH_S = 1.0
 _OPENING_MAX = 4
+_TOPICS_CHECK_S = 5.0
+_TOPICS_FAULTS_MAX = 3  # in a row: a broker that has just come up may not know them all
 
 
 @dataclass(frozen=True, slots=True)
 class TaskGroup:
     """Co-partitioned topics with one writer a partition.
 
-    `topics` are in rank order (see `merge`). `outputs` are the topics the processor emits to; they are
-    checked at the start. All names are physical, and all topics have the same number of partitions.
+    `topics` are in rank order (see `merge`). `outputs` are the topics the processor emits to. All names are
+    physical, and all topics have the same number of partitions; where `partitions` says which, no other will do:
+    what is in a partition depends on how many there are. That is checked at the start and while the worker runs.
     """
 
     name: str
@@ -61,6 +64,7 @@ class TaskGroup:
     processor: ProcessorFactory
     changelog: str
     outputs: tuple[str, ...] = ()
+    partitions: int | None = None
 
 
 class Companion(Protocol):
@@ -142,9 +146,16 @@ class Engine(Service):
         assert not self._assigned, "a new assignment comes after everything has been revoked"
         for group in self.groups:
             for partition in sorted({tp.partition for tp in partitions if tp.topic in group.topics}):
+                if group.partitions is not None and partition >= group.partitions:
+                    self.fail(_wrong_count(group, f"{group.name}[{partition}] has been assigned"))
+                    return
                 missing = [t for t in group.topics if TopicPartition(t, partition) not in set(partitions)]
                 if missing:
-                    self.fail(TopicsError(f"{group.name}[{partition}] is assigned without {', '.join(missing)}"))
+                    self.fail(
+                        TopicsError(
+                            f"{group.name}[{partition}] is assigned without {', '.join(missing)}; see `rater topics diff`"
+                        )
+                    )
                     return
                 self._add_task(group, partition)
         self._room.set()
@@ -182,6 +193,22 @@ class Engine(Service):
     @Service.task
     async def _feed(self) -> None:
         await self._until_failure(self._feed_once)
+
+    @Service.task
+    async def _watch_topics(self) -> None:
+        """A topic that goes, or gets partitions, ends the worker. Its clients would only go on asking."""
+        faults = 0
+        while not self.should_stop and not self._closed:
+            await self.sleep(_TOPICS_CHECK_S)
+            try:
+                await self._check_topics()
+                faults = 0
+            except TopicsError as error:
+                faults += 1
+                if faults == _TOPICS_FAULTS_MAX:
+                    self.fail(error)
+            except Exception as error:  # noqa: BLE001 - the broker is away, or the client is being closed
+                log.debug("the topics could not be looked at: %r", error)
 
     @Service.task
     async def _watch(self) -> None:
@@ -313,3 +340,13 @@ class Engine(Service):
             if len(set(counts.values())) != 1:
                 listed = ", ".join(f"{topic} {count}" for topic, count in sorted(counts.items()))
                 raise TopicsError(f"the topics of {group.name} must have one number of partitions: {listed}")
+            found = next(iter(counts.values()))
+            if group.partitions not in (None, found):
+                raise _wrong_count(group, f"the topics of {group.name} have {found} partitions")
+
+
+def _wrong_count(group: TaskGroup, found: str) -> TopicsError:
+    return TopicsError(
+        f"{found}, and {group.partitions} are expected (RATER_PARTITIONS). Once there is data their number is fixed: with "
+        "another, a key's records would go on in another partition than its state is in"
+    )

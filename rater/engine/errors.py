@@ -20,6 +20,7 @@ __all__ = [
     "SkippedError",
     "StateLostError",
     "StoreBusyError",
+    "StoreError",
     "TopicsError",
     "is_retryable",
 ]
@@ -50,7 +51,12 @@ class SkippedError(FatalError):
 
 
 class TopicsError(FatalError):
-    """A topic is missing, or co-partitioned topics have different numbers of partitions."""
+    """A topic is missing, or has not the number of partitions that its task group needs."""
+
+
+class StoreError(FatalError):
+    """The local store can't be opened or written: the disk is full, or its folder is not ours. Nothing is lost, as
+    the changelog has it all."""
 
 
 class ProcessorFailedError(FatalError):

@@ -115,16 +115,16 @@ class AiokafkaKafka:
         await asyncio.gather(*map(let_go, stops))
 
     async def partition_counts(self, topics: Collection[str]) -> dict[str, int]:
-        """Number of partitions of each topic. Raises TopicsError for one that is missing."""
+        """Number of partitions of each topic. Raises TopicsError that names all that are missing or not to be read."""
         async with asyncio.timeout(self._timeout_s):
             described = await _until_answered(lambda: self._admin.describe_topics(list(topics)))
-        counts: dict[str, int] = {}
-        for topic in described:
-            if topic["error_code"]:
-                error = for_code(topic["error_code"])
-                raise TopicsError(f"topic {topic['topic']} can't be used: {error.__name__} ({error.description})")
-            counts[topic["topic"]] = len(topic["partitions"])
-        return counts
+        errors = {topic["topic"]: for_code(topic["error_code"]) for topic in described if topic["error_code"]}
+        missing = sorted(topic for topic, error in errors.items() if error is UnknownTopicOrPartitionError)
+        if missing:
+            raise TopicsError(f"there is no topic {', '.join(missing)}; `rater topics apply` makes what is missing")
+        for topic, error in errors.items():
+            raise TopicsError(f"topic {topic} can't be used: {error.__name__} ({error.description})")
+        return {topic["topic"]: len(topic["partitions"]) for topic in described}
 
     async def open_producer(self, transactional_id: str) -> "AiokafkaTaskProducer":
         settings = self._settings
@@ -257,7 +257,7 @@ class AiokafkaTaskProducer:
             try:
                 known = await self._producer.partitions_for(topic)
             except UnknownTopicOrPartitionError as error:
-                raise TopicsError(f"topic {topic} does not exist") from error
+                raise TopicsError(f"there is no topic {topic}; `rater topics apply` makes what is missing") from error
         if partition not in known:
             raise TopicsError(f"topic {topic} has {len(known)} partitions, none of them is {partition}")
         with self._telling_the_cause():

@@ -17,7 +17,7 @@ from typing import Protocol
 import msgspec
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
 
-from rater.engine.errors import StoreBusyError
+from rater.engine.errors import StoreBusyError, StoreError
 
 __all__ = ["LocalStore", "MemoryStore", "RocksStore", "StoreIdentity", "open_store"]
 
@@ -27,6 +27,9 @@ _POSITION = b"\x00position"
 _WRITE_BUFFER_BYTES = 16 * 1024 * 1024
 _OPEN_FILES_MAX = 256
 _LOG_FILES_MAX = 2
+#: What RocksDB says when another process has the folder, and what says that the fault is not the store's own.
+_HELD = ("While lock file", "lock hold by current process")
+_OUTER_FAULTS = ("No space left", "quota exceeded", "File too large", "Permission denied", "Read-only", "Too many open files")
 
 
 class StoreIdentity(msgspec.Struct, frozen=True):
@@ -152,7 +155,10 @@ class RocksStore:
             else:
                 put(key, value)
         put(_POSITION, msgspec.json.encode(moved))
-        self._db.write(batch)
+        try:
+            self._db.write(batch)
+        except Exception as error:  # rocksdict raises nothing narrower
+            raise StoreError(_advice(f"the local store {self._folder} can't be written: {error}")) from error
         self._position = moved
 
     def clear(self) -> None:
@@ -168,16 +174,27 @@ def open_store(folder: Path, identity: StoreIdentity, cache_bytes: int) -> Rocks
     """The store in `folder`; a foreign or broken one is replaced by an empty one.
 
     Raises StoreBusyError when another process holds it: that one is alive, and its files are not ours to
-    delete.
+    delete. Raises StoreError where no store can be made.
     """
     try:
-        return RocksStore(folder, identity, cache_bytes)
-    except Exception as error:  # rocksdict raises nothing narrower
-        if "lock" in str(error).lower():
-            raise StoreBusyError(f"the store {folder} is held by another process") from error
+        try:
+            return RocksStore(folder, identity, cache_bytes)
+        except Exception as error:  # rocksdict raises nothing narrower
+            if any(sign in str(error) for sign in _HELD):
+                raise StoreBusyError(f"the store {folder} is held by another process") from error
+            if isinstance(error, OSError) or any(sign in str(error) for sign in _OUTER_FAULTS):
+                raise
         with suppress(FileNotFoundError):
             shutil.rmtree(folder)
-    return RocksStore(folder, identity, cache_bytes)
+        return RocksStore(folder, identity, cache_bytes)
+    except StoreBusyError:
+        raise
+    except Exception as error:
+        raise StoreError(_advice(f"the local store {folder} can't be opened: {error}")) from error
+
+
+def _advice(what: str) -> str:
+    return f"{what}. Give it room and rights there, or name another folder with RATER_DATA_DIR; nothing is lost"
 
 
 def _options(cache_bytes: int) -> Options:

@@ -81,7 +81,7 @@ async def test_a_processor_that_raises_ends_the_worker_with_1_and_one_line(
 
 
 async def test_a_missing_topic_is_named(bootstrap: str, prefix: str, settings_of: Callable[..., Settings]) -> None:
-    with pytest.raises(TopicsError, match=f"{prefix}.*UnknownTopicOrPartition"):
+    with pytest.raises(TopicsError, match=f"no topic {prefix}.*rater topics apply"):
         await serve(toy_app(settings_of()), asyncio.Event())
 
 
