@@ -15,6 +15,7 @@ from rater.agents.catalog import CatalogFeed
 from rater.agents.rating import rating_factory
 from rater.agents.recharge import recharge_factory
 from rater.agents.timer import timer_factory
+from rater.domain import moments
 from rater.engine.app import EngineApp, TaskGroup, make_app, wall_clock_ms
 from rater.engine.engine import Companion
 from rater.engine.follower import Follower
@@ -76,11 +77,12 @@ def recharge_agent(settings: Settings) -> EngineApp:
         settings.payment_failures_max,
         settings.payment_shut_ms,
     )
+    not_before_us = 0 if settings.payment_not_before is None else moments.to_us(settings.payment_not_before)
     till = Till(_gateway(settings, accounts), limits, settings.payment_stop_file, wall_clock_ms)
     recharge = TaskGroup(
         name="recharge",
         topics=(topics.recharge_request,),
-        processor=recharge_factory(topics, till),
+        processor=recharge_factory(topics, till, not_before_us),
         changelog=topics.recharge_changelog,
         outputs=(topics.command,),
         partitions=topics.account_partitions,

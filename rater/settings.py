@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AwareDatetime, Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -114,6 +114,9 @@ class Settings(BaseSettings):
     payment_failures_max: int = Field(default=5, ge=1, le=1000, description="Of the gateway, in a row, then charges wait.")
     payment_shut_ms: int = Field(default=30_000, ge=100, le=3_600_000, description="How long charges wait then, at most.")
     payment_stop_file: Path | None = Field(default=None, description="While this file exists, no charge is begun.")
+    payment_not_before: AwareDatetime | None = Field(
+        default=None, description="Requests from before then are left to who took payments before: no card is charged."
+    )
     payment_webhook_url: str | None = Field(default=None, pattern=_SAFE_URL, description="The operator's payment service.")
     payment_webhook_secret: SecretStr | None = Field(default=None, description="What is sent there is signed with it: whsec_….")
     stripe_api_key: SecretStr | None = None

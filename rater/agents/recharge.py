@@ -36,7 +36,7 @@ REMEMBERED_DAYS = 40
 FIRST_GAP_MS = 1_000
 GAP_MS_MAX = 300_000
 #: How often a shut till is looked at.
-SHUT_POLL_MS = 500
+SHUT_POLL_MS = 1_000
 
 _WAITING = b"w"
 _RESULT = b"r"
@@ -58,11 +58,12 @@ _encode_row = msgspec.msgpack.Encoder().encode
 class RechargeProcessor:
     """The requests of one partition."""
 
-    def __init__(self, command_topic: str, till: Till, state: State, sink: Sink) -> None:
+    def __init__(self, command_topic: str, till: Till, state: State, sink: Sink, not_before_us: int = 0) -> None:
         self._command_topic = command_topic
         self._till = till
         self._state = state
         self._sink = sink
+        self._not_before_us = not_before_us
         self._shut_until_ms = 0
         self._queue: list[tuple[int, bytes]] = []
         for key, row in state.scan(_WAITING):
@@ -72,7 +73,7 @@ class RechargeProcessor:
         """Take requests in; one that has been answered before is answered again."""
         for record in records:
             request = _read(record)
-            if request is None:
+            if request is None or self._is_anothers(request):
                 continue
             name = _name(request)
             known = self._state.get(_RESULT + name)
@@ -105,6 +106,12 @@ class RechargeProcessor:
                 self._settle(name, waiting.request, outcome, now_ms)
         self._state.expire(moments.day_of(now_ms * 1000) - REMEMBERED_DAYS)
 
+    def _is_anothers(self, request: RechargeRequest) -> bool:
+        anothers = _requested_us(request) < self._not_before_us
+        if anothers:
+            log.warning("%s attempt %d is from before this agent's time: left out", request.recharge_id, request.attempt)
+        return anothers
+
     def _settle(self, name: bytes, request: RechargeRequest, outcome: Outcome, now_ms: int) -> None:
         command = command_of(request, outcome)
         self._tell(request.org_id, command, now_ms)
@@ -128,12 +135,12 @@ class RechargeProcessor:
         self._sink.emit(self._command_topic, org_id.encode(), command, timestamp_ms)
 
 
-def recharge_factory(topics: Topics, till: Till) -> ProcessorFactory:
-    """Makes the processor of each partition."""
+def recharge_factory(topics: Topics, till: Till, not_before_us: int = 0) -> ProcessorFactory:
+    """Makes the processor of each partition. Requests from before `not_before_us` are somebody else's."""
 
     def make(partition: int, state: State, sink: Sink) -> Processor:
         del partition
-        return RechargeProcessor(topics.command, till, state, sink)
+        return RechargeProcessor(topics.command, till, state, sink, not_before_us)
 
     return make
 
@@ -142,12 +149,16 @@ def _name(request: RechargeRequest) -> bytes:
     return f"{request.recharge_id}#{request.attempt}".encode()
 
 
+def _requested_us(request: RechargeRequest) -> int:
+    return moments.to_us(datetime.fromisoformat(request.requested_at))
+
+
 def _read(record: Record) -> RechargeRequest | None:
     """A request; None where somebody else has written there: what the rater writes is whole and keyed by its organization."""
     try:
         request = _decode_request(record.value or b"")
         parse_micros(request.amount)
-        moments.to_us(datetime.fromisoformat(request.requested_at))
+        _requested_us(request)
         if record.key != request.org_id.encode():
             raise ValueError("the key is not the org_id")
     except ValueError as error:

@@ -184,6 +184,26 @@ async def test_rating_timer_and_recharge_run_in_one_process_with_a_payment_servi
     await check_books(kafka, topics, fake, orgs, EPISODES)
 
 
+async def test_a_gateway_that_never_answers_holds_up_no_rating_in_its_process(
+    kafka: EmbeddedKafka, topics: Topics, fake: FakeGateway, run: Callable[..., Worker]
+) -> None:
+    fake.fault = lambda *_: "hang_after"
+    service = {
+        "RATER_PAYMENT_GATEWAY": "webhook",
+        "RATER_PAYMENT_WEBHOOK_URL": f"{fake.url}/charges",
+        "RATER_PAYMENT_WEBHOOK_SECRET": "whsec_" + base64.b64encode(OPERATOR_KEY).decode(),
+        "RATER_PAYMENT_TIMEOUT_MS": "14000",
+    }
+    worker = run("rating,recharge", **service)
+    worker.start()
+    await publish(kafka.bootstrap, topics, in_need(topics, [f"org-{n}" for n in range(40)], short="65.00"))
+    await until(lambda: len(fake.calls) >= 1, worker)
+    await publish(kafka.bootstrap, topics, in_need(topics, [f"more-{n}" for n in range(40)], short="65.00"))
+    await until_done(kafka.bootstrap, topics, worker)
+    assert "no answer within" not in worker.log_tail(), "the first charge is not under way any more"
+    assert worker.stop() == 0
+
+
 async def until_refused(kafka: EmbeddedKafka, topics: Topics, orgs: list[str]) -> None:
     """Return when auto-recharge has been switched off for those whose card has expired."""
     deadline_s = time.monotonic() + DONE_TIMEOUT_S

@@ -40,3 +40,26 @@ def test_a_settings_file_that_is_not_there_is_refused(monkeypatch: pytest.Monkey
     monkeypatch.setenv("RATER_SETTINGS_FILE", str(tmp_path / "nothing.toml"))
     with pytest.raises(FileNotFoundError, match=r"nothing\.toml"):
         Settings()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"PAYMENT_GATEWAY": "stripe"},
+        {"PAYMENT_GATEWAY": "webhook", "PAYMENT_WEBHOOK_URL": "https://payments.example.com"},
+        {"PAYMENT_WEBHOOK_SECRET": "whsec_too short"},
+        {"PAYMENT_WEBHOOK_URL": "http://payments.example.com"},
+        {"STRIPE_API_URL": "http://127.0.0.1.example.com"},
+    ],
+    ids=["no key", "no secret", "no base64", "in the clear", "in the clear, disguised"],
+)
+def test_half_a_payment_gateway_or_an_open_one_is_refused(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(f"RATER_{name}", value)
+    with pytest.raises(ValidationError):
+        Settings()
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RATER_STRIPE_API_KEY", "sk_live_secret")
+    assert "sk_live_secret" not in repr(Settings()) + Settings().model_dump_json()

@@ -174,6 +174,14 @@ async def test_many_are_charged_together_each_once(agent: Agent) -> None:
     assert {desk.state(f"org-{n}")["balance"] for n in range(100)} == {"20.00"}
 
 
+async def test_what_was_requested_before_the_agents_time_is_left_to_who_took_payments_then(agent: Agent, desk: Desk) -> None:
+    later_us = (START_MS + DAY_MS) * 1000
+    agent.processor = RechargeProcessor(TOPICS.command, agent.till, agent.rows, agent, later_us)
+    await agent.see(*desk.outputs)
+    assert await agent.work(for_ms=DAY_MS) == []
+    assert agent.bank.asked == []
+
+
 @pytest.mark.parametrize("value", [b"", b"{}", b"not json", None])
 async def test_what_is_no_request_is_left_out(agent: Agent, value: bytes | None) -> None:
     await agent.see(LogRecord(TOPICS.recharge_request, 1, ORG.encode(), value))
