@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import faust
@@ -32,13 +33,15 @@ from mode.types import ServiceT
 
 from rater.engine.consumer import BatchConsumer, BatchTransport
 from rater.engine.engine import Companion, Engine, TaskGroup
-from rater.engine.kafka import TopicPartition
+from rater.engine.errors import FatalError
+from rater.engine.kafka import AiokafkaKafka, TopicPartition
 from rater.settings import Settings
 
 __all__ = ["EngineApp", "TaskGroup", "make_app", "run_worker", "serve", "serve_all"]
 
 log = logging.getLogger(__name__)
 
+_BROKER_RETRY_S = 1.0
 _CLOSE_SHARE = 0.45  # of the time to shut down, for the batches under way; the rest is for leaving while brokers are away
 
 
@@ -164,6 +167,7 @@ async def _run(make_apps: Callable[[], Sequence[EngineApp]]) -> int:
     for app in apps:
         _Deadline(app).start()
     try:
+        await _reach_broker(apps[0].settings, stop)
         await serve_all(apps, stop)
     except Exception as error:
         log.critical("the worker ends: %s: %s", type(error).__name__, error)
@@ -171,6 +175,29 @@ async def _run(make_apps: Callable[[], Sequence[EngineApp]]) -> int:
         return 1
     log.info("the worker has ended as asked")
     return 0
+
+
+async def _reach_broker(settings: Settings, stop: asyncio.Event) -> None:
+    """Return once a broker answers, or `stop` is set. Raises FatalError when none does for the broker timeout.
+
+    Faust's consumer, started before one does, ends in a heap of tracebacks.
+    """
+    deadline_s = time.monotonic() + settings.broker_timeout_ms / 1000
+    while not stop.is_set():
+        kafka = AiokafkaKafka(settings)
+        try:
+            await kafka.start()
+            return
+        except (KafkaError, OSError, TimeoutError) as error:
+            if time.monotonic() > deadline_s:
+                raise FatalError(
+                    f"no broker answers at {settings.bootstrap}: is Kafka up, and is that its address (RATER_BOOTSTRAP)?"
+                ) from error
+        finally:
+            await kafka.stop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_BROKER_RETRY_S):
+                await stop.wait()
 
 
 def _on_stray_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -28,6 +28,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
 from mode.utils.logging import get_logger
 
 from rater.engine.api import Processor, ProcessorFactory, Record, TimedProcessor
@@ -38,6 +39,7 @@ from rater.engine.errors import (
     ProcessorFailedError,
     SkippedError,
     StateLostError,
+    TopicsError,
 )
 from rater.engine.kafka import Kafka, TaskProducer, TopicPartition
 from rater.engine.output import Outbox
@@ -61,6 +63,7 @@ class TaskId:
     partition: int
     topics: tuple[str, ...]
     changelog: str
+    partitions: int | None = None
 
     @property
     def transactional_id(self) -> str:
@@ -113,7 +116,7 @@ class Checkpoint:
         await self._restore(self._store)
         meta = read_meta(self._store)
         self.positions = await self._input_positions(meta)
-        self._state = BatchState(self._store, meta or Meta({}))
+        self._state = BatchState(self._store, self._with_partitions(meta or Meta({})))
         self._outbox = Outbox(self._producer, task.partition)
         self._processor = self._make_processor(task.partition, self._state, self._outbox)
         self._timed = self._processor if isinstance(self._processor, TimedProcessor) else None
@@ -208,6 +211,16 @@ class Checkpoint:
             return
         log.warning("%s: rebuilding the local store: %s", self._task, reason)
         store.clear()
+
+    def _with_partitions(self, meta: Meta) -> Meta:
+        """A state belongs to a number of partitions: with another, its keys' records would be in another partition."""
+        now = self._task.partitions
+        if now is not None and meta.partitions not in (None, now):
+            raise TopicsError(
+                f"{self._task}: the state was made with {meta.partitions} partitions, and there are {now}: their number "
+                "can't be changed once there is data"
+            )
+        return msgspec.structs.replace(meta, partitions=now)
 
     async def _input_positions(self, meta: Meta | None) -> dict[str, int]:
         """Where the state says the input stands, held against the committed offsets and against what is

@@ -277,7 +277,7 @@ class Engine(Service):
 
     def _add_task(self, group: TaskGroup, partition: int) -> None:
         settings = self.settings
-        task_id = TaskId(self.app.conf.id, group.name, partition, group.topics, group.changelog)
+        task_id = TaskId(self.app.conf.id, group.name, partition, group.topics, group.changelog, group.partitions)
         stats = self.stats.task(group.name, partition)
 
         def new_checkpoint() -> Checkpoint:

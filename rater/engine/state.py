@@ -39,11 +39,13 @@ _SWEEP_SEGMENTS_MAX = 100
 
 
 class Meta(msgspec.Struct, frozen=True):
-    """`positions`: topic → next input offset. `segments`: segments ever written. Days are since the epoch."""
+    """`positions`: topic → next input offset. `segments`: segments ever written. Days are since the epoch.
+    `partitions`: how many the topics had, where that is fixed."""
 
     positions: dict[str, int]
     segments: int = 0
     expired_before_day: int | None = None
+    partitions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,7 @@ class BatchState:
             rows[segment] = None
         if before is not None and any(day < before for day in appended):
             self._swept = False  # what this batch appends late is for a later sweep
-        meta = Meta(dict(positions), number, self._expired_before_day)
+        meta = Meta(dict(positions), number, self._expired_before_day, self._meta.partitions)
         encoded = msgspec.json.encode(meta)
         changelog.append((META_KEY, encoded))
         rows[META_KEY] = encoded

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,14 @@ from aiokafka.structs import OffsetAndMetadata
 
 from rater.engine.api import Record
 from rater.engine.checkpoint import Checkpoint, TaskId
-from rater.engine.errors import BrokerNotReadyError, CommitUnknownError, ProcessorFailedError, StateLostError, is_retryable
+from rater.engine.errors import (
+    BrokerNotReadyError,
+    CommitUnknownError,
+    ProcessorFailedError,
+    StateLostError,
+    TopicsError,
+    is_retryable,
+)
 from rater.engine.kafka import AiokafkaKafka
 from rater.engine.output import Outbox
 from rater.engine.state import META_KEY
@@ -326,3 +334,15 @@ async def test_a_store_beyond_the_changelogs_end_is_rebuilt(bench: Bench) -> Non
     async with opened(bench.checkpoint(store)) as checkpoint:
         assert checkpoint.positions[bench.task.topics[1]] == 40
         assert store.get(b"rstray") is None
+
+
+async def test_a_state_made_with_another_number_of_partitions_is_refused(bench: Bench) -> None:
+    bench.task = replace(bench.task, partitions=2)
+    async with opened(bench.checkpoint()) as checkpoint:
+        await bench.run(checkpoint, 0, 10)
+    async with opened(bench.checkpoint()) as checkpoint:
+        await bench.run(checkpoint, 10, 20)
+    bench.task = replace(bench.task, partitions=3)
+    with pytest.raises(TopicsError, match="made with 2 partitions, and there are 3"):
+        async with opened(bench.checkpoint()):
+            pass

@@ -159,7 +159,10 @@ def test_a_worker_without_a_broker_says_so_and_ends_with_1(settings_of: Callable
             assert running.wait(20) == 1
         except subprocess.TimeoutExpired:
             pytest.fail(f"the worker hangs:\n{running.log}")
-    assert "127.0.0.1:1" in running.log
+    ends = [line for line in running.log.splitlines() if "CRITICAL" in line]
+    assert len(ends) == 1
+    assert "no broker answers at 127.0.0.1:1" in ends[0]
+    assert "Traceback" not in running.log
 
 
 async def test_sigterm_while_no_broker_answers_gives_up_the_batch_and_ends_in_time(prefix: str, tmp_path: Path) -> None:

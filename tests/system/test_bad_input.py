@@ -1,6 +1,9 @@
 """Poison of every kind in the middle of good traffic, on a real Kafka: what comes out is what `simulate` says."""
 
+import asyncio
 import random
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -61,6 +64,17 @@ async def test_poison_among_good_traffic_is_accounted_for_as_simulate_says(
     assert Counter(map(contents, dead_found)) == Counter(map(contents, dead_expected))
     await check_dead_letters_are_what_came(kafka.bootstrap, topics, dead_found)
     assert_same(topics, alive(topics, expected), alive(topics, found))
+
+    audit = await asyncio.to_thread(audited, kafka.bootstrap, topics)
+    assert audit.returncode == 0, audit.stderr
+    assert "everything agrees" in audit.stdout
+    assert f"{by_topic[topics.plan] + by_topic[topics.rate]} rows of the catalog are faulty" in audit.stderr
+
+
+def audited(bootstrap: str, topics: Topics) -> subprocess.CompletedProcess[str]:
+    prefix = topics.cdr.removesuffix("telephony.cdr.v1")
+    command = [sys.executable, "-m", "rater", "audit", "--bootstrap", bootstrap, "--prefix", prefix]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def poisoned_log(topics: Topics) -> tuple[list[LogRecord], list[LogRecord]]:
