@@ -161,7 +161,7 @@ def _read(record: Record) -> RechargeRequest | None:
         _requested_us(request)
         if record.key != request.org_id.encode():
             raise ValueError("the key is not the org_id")
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # an instant without a zone, or out of range
         log.error("%s offset %d is no recharge request, nothing is charged for it: %s", record.topic, record.offset, error)
         return None
     return request

@@ -15,7 +15,7 @@ import msgspec
 
 from rater.domain import timers
 from rater.domain.outputs import encode
-from rater.domain.timers import StateSeen, Timers
+from rater.domain.timers import Timers
 from rater.engine.api import Processor, ProcessorFactory, Record, Sink, State
 from rater.topics import Topics
 
@@ -25,7 +25,6 @@ ORGANIZATIONS_MAX = 1000  # a tick: one transaction stays small however many fal
 
 _encode_row = msgspec.msgpack.Encoder().encode
 _decode_row = msgspec.msgpack.Decoder(Timers).decode
-_decode_state = msgspec.json.Decoder(StateSeen).decode
 
 
 class TimerProcessor:
@@ -73,7 +72,7 @@ class TimerProcessor:
             now = Timers(key.decode(errors="replace"))
         else:
             try:
-                seen = _decode_state(record.value)
+                seen = timers.read_state(record.value)
             except ValueError as error:  # somebody else has written there: what was known before still holds
                 log.error("%s offset %d is no account state, left out: %s", record.topic, record.offset, error)
                 return

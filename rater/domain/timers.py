@@ -12,32 +12,34 @@ Invariants
   a timer that is taken twice, whatever went wrong, gives the same bytes, which the account knows again.
 """
 
-from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from rater.domain import moments
 from rater.domain.commands import WARNING_DAYS
+from rater.domain.messages import Moment, Whole
 
 #: Days before a lot's expiry at which something is due; at 0 it expires.
 STAGES = (*WARNING_DAYS, 0)
+_YEAR_MAX = 2300  # a lot may outlive the last record by a year
 
 
 class LotSeen(Struct):
     """Of a lot in the state record: what timers go by."""
 
     lot_id: str
-    expires_at: datetime
+    expires_at: Moment
 
 
 class AutoRechargeSeen(Struct):
     """Of auto-recharge in the state record: the last try of a top-up, and when the next is due where there is to be one."""
 
     recharge_id: str | None = None
-    attempt: int | None = None
-    next_attempt_at: datetime | None = None
+    attempt: Whole | None = None
+    next_attempt_at: Moment | None = None
 
 
 class StateSeen(Struct):
@@ -46,7 +48,22 @@ class StateSeen(Struct):
     org_id: str
     lots: list[LotSeen]
     auto_recharge: AutoRechargeSeen
-    updated_at: datetime
+    updated_at: Moment
+
+
+_decode = msgspec.json.Decoder(StateSeen).decode
+
+
+def read_state(value: bytes) -> StateSeen:
+    """A state record. Raises `ValueError` for what is none, whatever the bytes are."""
+    try:
+        seen = _decode(value)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    instants = [seen.updated_at, seen.auto_recharge.next_attempt_at, *(lot.expires_at for lot in seen.lots)]
+    if not all(instant is None or 1970 <= instant.year < _YEAR_MAX for instant in instants):
+        raise ValueError("an instant is out of range")
+    return seen
 
 
 class LotTimer(Struct, array_like=True):

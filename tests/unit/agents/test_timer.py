@@ -203,9 +203,19 @@ async def test_of_many_organizations_each_gets_its_own_commands_however_many_fal
     assert len({command["command_id"] for _, command in agent.commands()}) == len(names)
 
 
-async def test_what_is_no_state_is_left_out_and_what_was_known_still_holds(desk: Desk, agent: Agent) -> None:
+NO_STATES = (
+    b"{",
+    b'{"a":' * 10_000,
+    b'{"org_id":"contoso","lots":[],"auto_recharge":{},"updated_at":"9999-12-31T23:59:59-23:59"}',
+    b'{"org_id":"contoso","lots":[],"auto_recharge":{},"updated_at":"2025-10-01T12:00:00"}',
+    b'{"org_id":"contoso","lots":[],"auto_recharge":{"attempt":99999999999999999999},"updated_at":"2025-10-01T12:00:00Z"}',
+)
+
+
+@pytest.mark.parametrize("value", NO_STATES)
+async def test_what_is_no_state_is_left_out_and_what_was_known_still_holds(desk: Desk, agent: Agent, value: bytes) -> None:
     await agent.see(desk)
-    await agent.processor.process([LogRecord(TOPICS.state, START_MS, ORG.encode(), b"{")])
+    await agent.processor.process([LogRecord(TOPICS.state, START_MS, ORG.encode(), value)])
     assert types(await agent.at(EXPIRY_MS - 29 * DAY_MS)) == ["funds.warn"]
 
 
