@@ -7,11 +7,14 @@ is `{app_id}-{agent}`, so any subset runs in one process or in many, and none of
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from rater.adapters.notices import Channel, ChannelName
+from rater.adapters.notices.webhook import WebhookChannel
 from rater.adapters.payments.gateway import Gateway
 from rater.adapters.payments.till import Till, TillLimits
 from rater.adapters.payments.webhook import WebhookGateway
 from rater.adapters.standard_webhooks import read_secret
 from rater.agents.catalog import CatalogFeed
+from rater.agents.notification import Closing, notification_factory
 from rater.agents.rating import rating_factory
 from rater.agents.recharge import recharge_factory
 from rater.agents.timer import timer_factory
@@ -90,6 +93,21 @@ def recharge_agent(settings: Settings) -> EngineApp:
     return make_app(_own_group(settings, "recharge"), [recharge], [till, *_endpoints(settings, accounts, topics)])
 
 
+def notification_agent(settings: Settings) -> EngineApp:
+    """Tells people: reads the notifications of the rating agent, publishes what came of them to it as commands."""
+    topics = topics_of(settings)
+    channels = _channels(settings)
+    notification = TaskGroup(
+        name="notification",
+        topics=(topics.notification,),
+        processor=notification_factory(topics, channels, wall_clock_ms),
+        changelog=topics.notification_changelog,
+        outputs=(topics.command,),
+        partitions=topics.account_partitions,
+    )
+    return make_app(_own_group(settings, "notification"), [notification], [Closing(channels)])
+
+
 @dataclass(frozen=True, slots=True)
 class Agent:
     """How an agent is made. `lacks` says which setting it can't run without and hasn't got; nothing when it can run."""
@@ -103,6 +121,12 @@ AGENTS = {
     "rating": Agent(rating_agent),
     "timer": Agent(timer_agent),
     "recharge": Agent(recharge_agent, lambda settings: None if settings.payment_gateway else "RATER_PAYMENT_GATEWAY"),
+    "notification": Agent(
+        notification_agent,
+        lambda settings: (
+            None if settings.mail_host or settings.notify_webhook_url else "RATER_MAIL_HOST or RATER_NOTIFY_WEBHOOK_URL"
+        ),
+    ),
 }
 
 
@@ -133,6 +157,25 @@ def _gateway(settings: Settings, accounts: str) -> Gateway:
     assert settings.payment_webhook_secret is not None
     secret = read_secret(settings.payment_webhook_secret.get_secret_value())
     return WebhookGateway(settings.payment_webhook_url, secret, accounts)
+
+
+def _channels(settings: Settings) -> dict[ChannelName, Channel]:
+    channels: dict[ChannelName, Channel] = {}
+    if settings.mail_host is not None:
+        from rater.adapters.notices.letter import Letters
+        from rater.adapters.notices.mail import MailChannel, MailServer
+
+        assert settings.mail_from is not None
+        password = None if settings.mail_password is None else settings.mail_password.get_secret_value()
+        ca_file = None if settings.mail_ca_file is None else str(settings.mail_ca_file)
+        place = (settings.mail_host, settings.mail_port, settings.mail_security)
+        server = MailServer(*place, settings.mail_user, password, settings.notify_timeout_ms, ca_file)
+        channels["mail"] = MailChannel(server, Letters(settings.mail_from, settings.mail_templates))
+    if settings.notify_webhook_url is not None:
+        assert settings.notify_webhook_secret is not None
+        secret = read_secret(settings.notify_webhook_secret.get_secret_value())
+        channels["webhook"] = WebhookChannel(settings.notify_webhook_url, secret, settings.notify_timeout_ms)
+    return channels
 
 
 def _endpoints(settings: Settings, accounts: str, topics: Topics) -> list[Companion]:

@@ -64,6 +64,8 @@ EVENT_TYPES = (
     "credit.expired",
     "call.unfunded",
     "call.voided",
+    "notification.sent",
+    "notification.failed",
 )
 
 

@@ -24,6 +24,7 @@ __all__ = ["Settings"]
 _NAME = r"^[A-Za-z0-9._-]+$"
 _SAFE_URL = r"^(https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/]).+"  # in the clear only within this machine
 _MIB = 1024 * 1024
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Settings(BaseSettings):
@@ -126,6 +127,40 @@ class Settings(BaseSettings):
     )
     stripe_webhook_host: str = "127.0.0.1"
     stripe_webhook_port: int = Field(default=8481, ge=1, le=65_535)
+
+    mail_host: str | None = Field(default=None, description="The mail server that takes notifications.")
+    mail_port: int = Field(default=587, ge=1, le=65_535)
+    mail_security: Literal["starttls", "tls", "none"] = "starttls"
+    mail_plaintext_allowed: bool = Field(default=False, description="Needed for mail_security none off this machine.")
+    mail_ca_file: Path | None = Field(default=None, description="Whose certificates are believed, instead of the system's.")
+    mail_user: str | None = None
+    mail_password: SecretStr | None = None
+    mail_from: str | None = Field(default=None, description="The sender's address.")
+    mail_templates: Path | None = Field(default=None, description="A folder of templates that go before the rater's own.")
+    notify_webhook_url: str | None = Field(default=None, pattern=_SAFE_URL, description="Where notifications are posted.")
+    notify_webhook_secret: SecretStr | None = Field(
+        default=None, description="What is posted there is signed with it: whsec_…."
+    )
+    notify_timeout_ms: int = Field(default=10_000, ge=100, le=14_000, description="For a mail or a webhook.")
+
+    @model_validator(mode="after")
+    def _notifications_are_whole(self) -> "Settings":
+        """Half a way to tell people is a mistake, not a worker without one."""
+        if self.mail_host is not None:
+            if self.mail_from is None:
+                raise ValueError("mail_host needs mail_from")
+            if (self.mail_user is None) != (self.mail_password is None):
+                raise ValueError("mail_user and mail_password go together")
+            local = self.mail_host in _LOOPBACK
+            if self.mail_security == "none" and not (local or self.mail_plaintext_allowed):
+                raise ValueError(
+                    "mail_security none: mail would leave this machine in the clear; mail_plaintext_allowed lets it"
+                )
+        if (self.notify_webhook_url is None) != (self.notify_webhook_secret is None):
+            raise ValueError("notify_webhook_url and notify_webhook_secret go together")
+        if self.notify_webhook_secret is not None:
+            read_secret(self.notify_webhook_secret.get_secret_value())
+        return self
 
     @model_validator(mode="after")
     def _gateway_is_whole(self) -> "Settings":

@@ -95,6 +95,7 @@ class Topics:
     changelog: str
     recharge_changelog: str
     timer_changelog: str
+    notification_changelog: str
     account_partitions: int
     definitions: tuple[Topic, ...]
 

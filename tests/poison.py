@@ -306,4 +306,5 @@ _COMMANDS: tuple[Callable[[str], dict[str, Any]], ...] = (
     lambda org: _command(org, "recharge.retry", recharge_id=f"{org}:1", attempt=2),
     lambda org: _command(org, "funds.warn", as_of="2026-09-10T00:00:00Z"),
     lambda org: _command(org, "call.void", cdr_id="", reason="r"),
+    lambda org: _command(org, "notification.sent", notification_id="n", channel="pigeon", recipient="r"),
 )

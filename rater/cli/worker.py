@@ -25,9 +25,10 @@ def worker(bootstrap: str | None, topic_prefix: str | None, agents: str | None, 
     """Run agents in this process. Start it as often as there are cores; they share the partitions.
 
     \b
-    rating    rates calls and keeps the accounts
-    timer     says when a further try, a warning or an expiry is due
-    recharge  takes the money of top-ups, once RATER_PAYMENT_GATEWAY is set
+    rating        rates calls and keeps the accounts
+    timer         says when a further try, a warning or an expiry is due
+    recharge      takes the money of top-ups, once RATER_PAYMENT_GATEWAY is set
+    notification  tells people, once RATER_MAIL_HOST or RATER_NOTIFY_WEBHOOK_URL is set
 
     SIGTERM and SIGINT end it after the batches under way, with exit code 0. A fatal error of any agent ends it with 1 and
     nothing of the batch committed. Everything else is set by RATER_… in the environment or the file RATER_SETTINGS_FILE names.

@@ -1,7 +1,7 @@
 """The demo from start to proof.
 
 A real broker and a real `rater worker` process with all its agents; catalog and organizations from the sample files; calls at
-a steady pace. Of what is outside only the operator's payment service is played here (`PaymentService`), over real HTTP.
+a steady pace. Of what is outside, the payment service and the mail server are played here, over real HTTP and SMTP.
 At the end the books are audited against each other and against `rater simulate` over the very same records.
 """
 
@@ -21,6 +21,8 @@ from rich.console import Console
 
 from rater.audit import Books, Finding, audit
 from rater.audit.replay import compare, worker_order
+from rater.demo import mailbox
+from rater.demo.mailbox import Mailbox
 from rater.demo.payments import PaymentService
 from rater.demo.tally import Tally, amounts, counts
 from rater.demo.traffic import Traffic
@@ -35,7 +37,7 @@ from rater.simulation import LogRecord
 from rater.topics import Topics, apply, load_topics
 
 APP_ID = "rater-demo"
-AGENTS = ("rating", "recharge", "timer")
+AGENTS = ("rating", "recharge", "timer", "notification")
 SEED = 2025
 TICK_S = 0.1
 DONE_TIMEOUT_S = 30.0
@@ -56,6 +58,7 @@ class Demo:
     calls: list[LogRecord] = field(default_factory=list)
     commands: list[LogRecord] = field(default_factory=list)
     payments: PaymentService = field(default_factory=PaymentService)
+    mailbox: Mailbox = field(default_factory=lambda: Mailbox(Path(tempfile.gettempdir()) / "rater-demo-mails"))
 
     async def run(self) -> int:
         """Play it; gives the exit code."""
@@ -63,7 +66,7 @@ class Demo:
         with tempfile.TemporaryDirectory(prefix="rater-demo-") as name:
             directory = Path(name)
             say("Starting a Kafka broker …")
-            async with EmbeddedKafka(directory / "kafka") as kafka, self.payments:
+            async with EmbeddedKafka(directory / "kafka") as kafka, self.payments, self.mailbox:
                 await apply(kafka.bootstrap, self.topics)
                 say(f"Kafka is at {kafka.bootstrap}, {len(self.topics.definitions)} topics are made.")
                 await self._load(kafka.bootstrap)
@@ -88,6 +91,10 @@ class Demo:
             "RATER_PAYMENT_GATEWAY": "webhook",
             "RATER_PAYMENT_WEBHOOK_URL": self.payments.url,
             "RATER_PAYMENT_WEBHOOK_SECRET": self.payments.secret,
+            "RATER_MAIL_HOST": mailbox.HOST,
+            "RATER_MAIL_PORT": str(self.mailbox.port),
+            "RATER_MAIL_SECURITY": "none",
+            "RATER_MAIL_FROM": "credit@rater.example",
         }
 
     async def _load(self, bootstrap: str) -> None:
@@ -113,7 +120,15 @@ class Demo:
         organizations = resource("samples", "organizations.json").read_text()
         commands = _sound(check_organizations(organizations))
         tally = Tally(topics)
-        read = [topics.rated, topics.ledger, topics.event, topics.state, topics.dead_letter, topics.command]
+        read = [
+            topics.rated,
+            topics.ledger,
+            topics.event,
+            topics.state,
+            topics.dead_letter,
+            topics.command,
+            topics.notification,
+        ]
         async with reader(bootstrap, read) as consumer, producer(bootstrap) as out:
             view = View(self.console, tally)
             watching = asyncio.create_task(self._watch(consumer, tally, view))
@@ -196,15 +211,15 @@ class Demo:
         tally: Tally,
         watching: "asyncio.Task[None]",
     ) -> None:
-        """Return when all input is committed, all output seen, and every recharge asked for answered."""
+        """Return when all input is committed, all output seen, every recharge asked for answered, and everybody told."""
         deadline_s = time.monotonic() + DONE_TIMEOUT_S
         while True:
             await self._until_committed(bootstrap, worker, watching)
             await self._until_read(consumer, watching)
-            if not tally.recharging():
+            if not tally.recharging() and not tally.untold:
                 return
             if time.monotonic() > deadline_s:
-                raise DemoError(f"no answer to the recharge of {', '.join(tally.recharging())}")
+                raise DemoError(f"no answer to the recharge of {tally.recharging()}, or no mail about {tally.untold}")
 
     async def _until_read(self, consumer: Any, watching: "asyncio.Task[None]") -> None:
         """Return when everything committed has been seen."""
@@ -229,6 +244,7 @@ class Demo:
         say(f"  events          {counts(tally.event_types)}")
         say(f"  service         suspended: {counts(tally.suspensions)}; returned: {counts(tally.returns)}")
         say(f"  payments        taken: {counts(self.payments.taken)}; declined: {counts(self.payments.declined)}")
+        say(f"  mails           {len(self.mailbox.subjects)}, to be looked at in {self.mailbox.folder}")
         say(f"  latency         p50 {tally.latency_ms(50)} ms, p99 {tally.latency_ms(99)} ms, publish to committed output")
         findings = audit(books)
         loaded = {record.value for record in self.before}

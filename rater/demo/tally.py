@@ -14,7 +14,7 @@ from rater.topics import Topics
 
 _EVENTS_SHOWN = 10
 #: Events of every call or command would hide the rest.
-_QUIET_EVENTS = {"user.changed", "organization.changed", "call.unfunded"}
+_QUIET_EVENTS = {"user.changed", "organization.changed", "call.unfunded", "notification.sent"}
 
 
 @dataclass(slots=True)
@@ -35,6 +35,7 @@ class Tally:
     event_types: Counter[str] = field(default_factory=Counter)
     latencies_ms: deque[int] = field(default_factory=lambda: deque(maxlen=2000))
     records: list[LogRecord] = field(default_factory=list)
+    untold: set[tuple[str, str]] = field(default_factory=set)
 
     def take(self, record: LogRecord, now_ms: int) -> list[str]:
         """Take a committed output record; gives lines worth printing."""
@@ -52,8 +53,12 @@ class Tally:
             self.latencies_ms.append(now_ms - record.timestamp)
         elif record.topic == topics.state:
             return self._state(message)
+        elif record.topic == topics.notification:
+            self.untold |= {(message["notification_id"], email) for email in message["emails"]}
         elif record.topic == topics.event:
             self.event_types[message["type"]] += 1
+            if message["type"] in ("notification.sent", "notification.failed"):
+                self.untold.discard((message["data"]["notification_id"], message["data"]["recipient"]))
             if message["type"] not in _QUIET_EVENTS:
                 return self._line(message["at"], message["org_id"], message["type"], _detail(message["data"]))
         return []

@@ -21,6 +21,8 @@ from rater.domain.messages import (
     FundsAdjust,
     FundsExpire,
     FundsWarn,
+    NotificationFailed,
+    NotificationSent,
     NumberPut,
     NumberRemove,
     OrganizationPut,
@@ -245,6 +247,12 @@ def retry_recharge(desk: Desk, account: Account, command: RechargeRetry) -> None
         recharge.retry_if_due(desk.journal, account)
 
 
+def note_delivery(desk: Desk, account: Account, command: NotificationSent | NotificationFailed) -> None:
+    """What came of telling somebody of an event."""
+    type_ = "notification.sent" if isinstance(command, NotificationSent) else "notification.failed"
+    desk.journal.event(account, type_, _plain(command))
+
+
 def void_call(desk: Desk, account: Account, command: CallVoid) -> None:
     """Take a rated call back: its money to the lots it came from, its minutes to their pool (rule 19).
 
@@ -308,6 +316,8 @@ HANDLERS: dict[type[Command], Callable[[Desk, Account, Any], None]] = {
     RechargeSucceeded: succeed_recharge,
     RechargeFailed: fail_recharge,
     RechargeRetry: retry_recharge,
+    NotificationSent: note_delivery,
+    NotificationFailed: note_delivery,
     CallVoid: void_call,
 }
 

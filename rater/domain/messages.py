@@ -228,6 +228,23 @@ class RechargeRetry(Command, tag="recharge.retry"):
     attempt: Positive
 
 
+class NotificationSent(Command, tag="notification.sent"):
+    """A mail or webhook about an event was taken by the other side."""
+
+    notification_id: Text
+    channel: Literal["mail", "webhook"]
+    recipient: Annotated[str, Meta(max_length=2048)]
+
+
+class NotificationFailed(Command, tag="notification.failed"):
+    """A mail or webhook about an event can't be delivered; it is not tried again."""
+
+    notification_id: Text
+    channel: Literal["mail", "webhook"]
+    recipient: Annotated[str, Meta(max_length=2048)]
+    reason: Text
+
+
 class CallVoid(Command, tag="call.void"):
     """Take a rated call back (rule 19)."""
 
@@ -249,5 +266,7 @@ AnyCommand = (
     | RechargeSucceeded
     | RechargeFailed
     | RechargeRetry
+    | NotificationSent
+    | NotificationFailed
     | CallVoid
 )

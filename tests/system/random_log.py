@@ -164,6 +164,7 @@ class RandomLog:
                 lambda: self._command(org, "funds.warn", as_of=as_of),
                 lambda: self._command(org, "call.void", cdr_id=f"sbc:{draw.randrange(self._cdrs)}", reason="test"),
                 lambda: self._void_sent(org),
+                lambda: self._command(org, "notification.sent", notification_id="n", channel="mail", recipient="a@b.example"),
                 lambda: self._command(org, "funds.add", amount=5, currency="USD"),
                 lambda: self._command(org, "no.such.type"),
                 lambda: self._command("nobody", "funds.expire", as_of=as_of),

@@ -61,6 +61,8 @@ _COMMANDS: list[dict[str, Any]] = [
     {"type": "recharge.failed", "recharge_id": "contoso:1", "code": "lost", "retryable": False},
     {"type": "recharge.retry", "recharge_id": "contoso:1", "attempt": 2},
     {"type": "call.void", "cdr_id": "x", "reason": "disputed"},
+    {"type": "notification.sent", "notification_id": "n:1", "channel": "mail", "recipient": "a@b.example"},
+    {"type": "notification.failed", "notification_id": "n:1", "channel": "mail", "recipient": "a@b.example", "reason": "550"},
 ]
 COMMANDS = {command["type"]: command for command in _COMMANDS}
 RATE = {"rate_id": "r", "service": "outbound", "prefix": "44", "destination": "UK", "country": "GB", "currency": "USD"}
