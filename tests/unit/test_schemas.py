@@ -219,6 +219,9 @@ def everything_happens() -> Desk:
     desk.command("recharge.failed", recharge_id=f"{ORG}:2", code="lost", retryable=False)
     desk.command("auto_recharge.put", enabled=True, max_per_day=2, **auto)
     desk.command("call.void", cdr_id="again", reason="disputed")
+    told = {"notification_id": "n:1", "channel": "mail", "recipient": "a@b.example"}
+    desk.command("notification.sent", **told)
+    desk.command("notification.failed", **told, reason="550 no such user")
     desk.command("funds.expire", as_of="2026-09-20T00:00:00Z")
     desk.command("funds.expire", as_of="2026-10-02T00:00:00Z")
     desk.command("number.remove", number="+14255550199")
