@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
 import sys
 
 import click
@@ -33,6 +34,8 @@ def worker(bootstrap: str | None, topic_prefix: str | None, agents: str | None, 
     SIGTERM and SIGINT end it after the batches under way, with exit code 0. A fatal error of any agent ends it with 1 and
     nothing of the batch committed. Everything else is set by RATER_… in the environment or the file RATER_SETTINGS_FILE names.
     """
+    for number in (signal.SIGTERM, signal.SIGINT):  # until the loop has its own: nothing is under way yet
+        signal.signal(number, lambda *_: sys.exit(0))
     settings = settings_with(bootstrap=bootstrap, topic_prefix=topic_prefix)
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("aiokafka", "faust", "mode", "stripe"):

@@ -19,6 +19,7 @@ from rater.simulation import LogRecord
 from rater.topics import Topics
 
 APP_ID_PREFIX = "rater-"
+UP_TIMEOUT_S = 30.0
 DONE_TIMEOUT_S = 150.0
 
 
@@ -41,9 +42,11 @@ class Worker:
             **settings,
         }
         self._process: subprocess.Popen[bytes] | None = None
+        self._started_at = 0
 
     def start(self) -> None:
         with self._log.open("ab") as log:
+            self._started_at = log.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "rater", "worker", "--agents", self._agents],
                 env=self._environment,
@@ -64,8 +67,12 @@ class Worker:
         self._process = None
 
     def stop(self) -> int:
-        """SIGTERM; gives the exit code."""
+        """SIGTERM, once it is up and knows what that means; gives the exit code."""
         assert self._process is not None
+        deadline_s = time.monotonic() + UP_TIMEOUT_S
+        while b" agents: " not in self._log.read_bytes()[self._started_at :] and self._process.poll() is None:
+            assert time.monotonic() < deadline_s, self.log_tail()
+            time.sleep(0.05)
         self._process.send_signal(signal.SIGTERM)
         code = self._process.wait(30)
         self._process = None
