@@ -34,6 +34,7 @@ class World:
         self.sent: list[LogRecord] = []
         self.waiting: list[LogRecord] = []
         self._seen = 0
+        self._ending = False
         self.timer = TimerProcessor(TOPICS.command, self.rows, self)
 
     def emit(
@@ -50,6 +51,7 @@ class World:
             await self.catch_up()
         for org in ORGS:
             self.desk.command("auto_recharge.put", org, enabled=False, **AUTO)
+        self._ending = True
         for _ in range(3):  # a step for the last answer, its money's year, and the rest
             self.desk.later(400)
             await self.catch_up()
@@ -90,7 +92,7 @@ class World:
             due_ms = self.timer.next_due_ms()
             if due_ms is not None and due_ms <= desk.now_ms:
                 await self.tick()
-                if self.draw.random() < HURRIED:
+                if not self._ending and self.draw.random() < HURRIED:
                     self.something(self.draw.choice(ORGS))
             elif self.waiting:
                 desk.give(*self.waiting)
