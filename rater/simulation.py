@@ -104,7 +104,8 @@ class Simulation:
 
     def __init__(self, names: Names) -> None:
         self._outputs: list[LogRecord] = []
-        self.core = Core(names, Catalog(), MemoryRows(), self._take, accounts_max=2**62)
+        self.rows = MemoryRows()
+        self.core = Core(names, Catalog(), self.rows, self._take, accounts_max=2**62)
 
     def rate(self, records: Sequence[LogRecord]) -> list[LogRecord]:
         """Handle records in order; gives what comes out, in order."""

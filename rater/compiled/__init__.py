@@ -33,6 +33,7 @@ MODULES = (
     "rating",
     "reading",
     "recharge",
+    "standings",
     "wallet",
 )
 

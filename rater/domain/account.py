@@ -29,6 +29,7 @@ class Account:
         "calendar",
         "call_prefix",
         "command_prefix",
+        "counted_as",
         "digits",
         "key",
         "numbers",
@@ -56,6 +57,7 @@ class Account:
         self._users: dict[str, User | None] = {}
         self._balance = -1
         self._balance_text = ""
+        self.counted_as: tuple[str, bool] | None = None  # status and whether it owes, as `standings` has counted it
         self.settings_changed()
 
     @classmethod
@@ -66,6 +68,8 @@ class Account:
             return None
         account = cls(decode_state(row), rows)
         account.wallet.check()
+        if account.state.exists:
+            account.counted_as = (account.status(), account.wallet.overdraft > 0)
         prefix = b"n" + account.user_prefix[1:]
         account.numbers = {key[len(prefix) :].decode(): kind.decode() for key, kind in rows.scan(prefix)}
         return account

@@ -1,7 +1,7 @@
 """What each command does to an account.
 
 A handler checks first and raises `Refused` before it changed anything; then it changes the account, writes the ledger, then
-the events. `HANDLERS` is the whole list.
+the events. `HANDLERS` is the whole list, `COMMAND_TYPES` what they are called.
 """
 
 from collections.abc import Callable
@@ -320,6 +320,7 @@ HANDLERS: dict[type[Command], Callable[[Desk, Account, Any], None]] = {
     NotificationFailed: note_delivery,
     CallVoid: void_call,
 }
+COMMAND_TYPES = frozenset(str(command.__struct_config__.tag) for command in HANDLERS)
 
 
 def _credit(

@@ -19,7 +19,7 @@ from zlib import adler32, crc32
 from rater.domain import moments, recharge
 from rater.domain.account import Account
 from rater.domain.catalog import Catalog
-from rater.domain.commands import HANDLERS, Desk
+from rater.domain.commands import COMMAND_TYPES, HANDLERS, Desk
 from rater.domain.encoding import Writer
 from rater.domain.journal import Journal, Movement
 from rater.domain.messages import Cdr, OrganizationPut
@@ -30,6 +30,7 @@ from rater.domain.rating import Decision, decide
 from rater.domain.reading import read_cdr, read_command, read_envelope
 from rater.domain.rejection import Refused, Rejected
 from rater.domain.rows import AccountState, Call, Part, Pool, Rows, decode_call
+from rater.domain.standings import Figure, Standings
 from rater.domain.state import state_message
 
 #: How long a command is known again. A year and a month: longer than any topic keeps one.
@@ -39,6 +40,17 @@ FORGET_MARGIN_DAYS: Final = 7
 ACCOUNTS_MAX: Final = 50_000
 #: What the dead-letter topic takes even where it can't be compressed. An input record may be larger before compression alone.
 DEAD_LETTER_BYTES_MAX: Final = 11 * 1024 * 1024
+
+
+class Tally:
+    """Calls of one service, funding and currency; money in micros."""
+
+    __slots__ = ("calls", "charged", "collected")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.charged = 0
+        self.collected = 0
 
 
 class Core:
@@ -58,7 +70,9 @@ class Core:
         owns: Callable[[str], bool] = lambda org_id: True,
         accounts_max: int = ACCOUNTS_MAX,
     ) -> None:
-        self.counts: dict[str, int] = {}
+        self._counts: dict[Figure, int] = {}
+        self._tallies: dict[tuple[str, str, str], Tally] = {}
+        self._standings = Standings(rows)
         self._names = names
         self._rated = names.rated
         self._catalog = catalog
@@ -127,9 +141,31 @@ class Core:
             self._publish(account)
         for account in self._dirty.values():
             account.save()
+            self._standings.note(account)
+        self._standings.save()
         self._dirty.clear()
         if len(self._accounts) > self._accounts_max:
             self._accounts.clear()
+
+    def take_counts(self) -> dict[Figure, int]:
+        """What was handled since this was asked last: (what, label values …) → how many, or micros.
+
+        `calls` by service and funding, `dead_letters` by code, `duplicates` by kind, `commands` by type and outcome, `refused`
+        by code; `charged`, `collected`, `overdrawn`, `unfunded` by currency.
+        """
+        counts, self._counts = self._counts, {}
+        for (service, funded_by, currency), tally in self._tallies.items():
+            unpaid = tally.charged - tally.collected
+            _add(counts, ("calls", service, funded_by), tally.calls)
+            _add(counts, ("charged", currency), tally.charged)
+            _add(counts, ("collected", currency), tally.collected)
+            _add(counts, ("unfunded" if funded_by == "unfunded" else "overdrawn", currency), unpaid)
+        self._tallies = {}
+        return counts
+
+    def levels(self) -> dict[Figure, int]:
+        """How the accounts stand after the last `flush`: `accounts` by status, `accounts_overdrawn`."""
+        return self._standings.levels()
 
     # Calls
 
@@ -147,7 +183,7 @@ class Core:
             call = decode_call(row)
             if call.forget_us > now_us:
                 if call.digest == digest:
-                    self._count("duplicates")
+                    self._count(("duplicates", "call"))
                     return True
                 return self.dead_letter(record, Rejected("conflicting_duplicate", "cdr_id: rated before with other content"))
         answered_us = moments.to_us(cdr.answered_at)
@@ -257,7 +293,13 @@ class Core:
             recharge.balance_changed(journal, account, before)
         if state.recharging.retry_us:
             recharge.retry_if_due(journal, account)
-        self._count(decision.funded_by)
+        counted = (decision.service, decision.funded_by, state.currency)
+        tally = self._tallies.get(counted)
+        if tally is None:
+            tally = self._tallies[counted] = Tally()
+        tally.calls += 1
+        tally.charged += charge
+        tally.collected += collected
         self._touch(account, events_before)
 
     def _take_minutes(self, account: Account, decision: Decision, key: tuple[str, str, str], close_us: int) -> None:
@@ -313,7 +355,7 @@ class Core:
             seen = decode_call(row)
             if seen.forget_us > now_us:
                 if seen.digest == digest:
-                    self._count("duplicate_commands")
+                    self._count(("duplicates", "command"))
                     return True
                 raise Rejected("conflicting_duplicate", "command_id: used before with other content")
         self._journal.open(record.timestamp)
@@ -333,9 +375,10 @@ class Core:
                 "message": fault.message,
             }
             self._journal.event(account, "command.refused", data)
-            self._count("refused")
+            self._count(("commands", envelope.type if envelope.type in COMMAND_TYPES else "unknown", "refused"))
+            self._count(("refused", fault.code))
         else:
-            self._count("commands")
+            self._count(("commands", envelope.type, "done"))
         recharge.retry_if_due(self._journal, account)
         forget_us = now_us + COMMAND_DAYS * DAY_US
         self._remember(moments.day_of(forget_us) + 1, key, self._writer.row(Call(digest, forget_us)))
@@ -387,7 +430,7 @@ class Core:
         ]
         timestamp_ms = min(max(record.timestamp, 0), moments.INSTANT_US_MAX // 1000)
         self._emit(self._names.dead_letter, key, value, timestamp_ms, headers)
-        self._count(rejected.code)
+        self._count(("dead_letters", rejected.code))
         return True
 
     def _recall(self, key: bytes) -> bytes | None:
@@ -398,8 +441,12 @@ class Core:
         self._known[key] = row
         self._rows.append(day, key, row)
 
-    def _count(self, what: str) -> None:
-        self.counts[what] = self.counts.get(what, 0) + 1
+    def _count(self, what: Figure) -> None:
+        _add(self._counts, what, 1)
+
+
+def _add(counts: dict[Figure, int], what: Figure, more: int) -> None:
+    counts[what] = counts.get(what, 0) + more
 
 
 def _digest(content: bytes) -> int:

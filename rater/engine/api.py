@@ -21,13 +21,29 @@ calls `tick` once the moment has come, between two batches, in a transaction of 
 nothing exactly as a batch is; the input stays where it is. What is due must stand in the state, as the next
 processor knows nothing else.
 
+Figures. A processor that has something to be watched by is a `MeasuredProcessor`. What it counts is asked for once a
+batch is committed, so what was counted in a batch that comes again is never counted twice.
+
 Topic names, in `Record.topic` and `Sink.emit`, are the physical ones, prefix included.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-__all__ = ["Headers", "Processor", "ProcessorFactory", "Record", "Sink", "State", "TimedProcessor"]
+__all__ = [
+    "Figure",
+    "Headers",
+    "MeasuredProcessor",
+    "Processor",
+    "ProcessorFactory",
+    "Record",
+    "Sink",
+    "State",
+    "TimedProcessor",
+]
+
+Figure = tuple[str, ...]
+"""What is measured, and the values of its labels."""
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -115,6 +131,17 @@ class TimedProcessor(Processor, Protocol):
         A worker that has been away calls it late. It waits, if not for ever, until the input has been read to its end:
         what is due is best judged by the newest records.
         """
+
+
+@runtime_checkable
+class MeasuredProcessor(Processor, Protocol):
+    """A processor with figures of its own."""
+
+    def take_counts(self) -> Mapping[Figure, int]:
+        """What was counted since this was asked last."""
+
+    def levels(self) -> Mapping[Figure, float]:
+        """How things stand now."""
 
 
 ProcessorFactory = Callable[[int, State, Sink], Processor]

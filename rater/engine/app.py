@@ -219,7 +219,9 @@ class _Deadline(threading.Thread):
     def run(self) -> None:
         self._app.closing.wait()
         time.sleep(self._app.settings.shutdown_ms_max / 1000)
-        log.critical("the worker ends: shutting down took over %s ms", self._app.settings.shutdown_ms_max)
+        failure = self._app.engine.failure
+        why = "" if failure is None else f"{type(failure).__name__}: {failure}; "
+        log.critical("the worker ends: %sshutting down took over %s ms", why, self._app.settings.shutdown_ms_max)
         logging.shutdown()
         sys.stderr.flush()
         os._exit(1)

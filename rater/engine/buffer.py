@@ -101,10 +101,10 @@ class InputBuffer:
         """Whether nothing is held and the broker is known to hold nothing more."""
         return all(not lane.records and self.is_dry(lane.topic, lane.position) for lane in self._lanes.values())
 
-    def held(self, topic: str) -> int:
-        """Records of `topic` fetched and not taken."""
+    def first(self, topic: str) -> Record | None:
+        """The first record of `topic` that was fetched and not taken."""
         lane = self._lanes.get(topic)
-        return 0 if lane is None else len(lane.records)
+        return lane.records[0] if lane is not None and lane.records else None
 
     async def wait(self, timeout_s: float) -> None:
         """Return when something may have changed: records have come, or it is time to look at a lane

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import msgspec
 from mode.utils.logging import get_logger
 
-from rater.engine.api import Processor, ProcessorFactory, Record, TimedProcessor
+from rater.engine.api import MeasuredProcessor, Processor, ProcessorFactory, Record, TimedProcessor
 from rater.engine.errors import (
     CommitUnknownError,
     EngineError,
@@ -44,7 +44,7 @@ from rater.engine.errors import (
 from rater.engine.kafka import Kafka, TaskProducer, TopicPartition
 from rater.engine.output import Outbox
 from rater.engine.state import BatchState, Changes, Meta, apply_changelog, read_meta
-from rater.engine.stats import TaskStats
+from rater.engine.stats import BatchHistograms, TaskStats
 from rater.engine.store import LocalStore
 
 __all__ = ["Checkpoint", "TaskId"]
@@ -88,6 +88,7 @@ class Checkpoint:
         open_store: Callable[[], LocalStore],
         make_processor: ProcessorFactory,
         stats: TaskStats,
+        histograms: BatchHistograms,
         store_age_ms_max: int,
         accept_lost_input: bool,
         send_timeout_s: float,
@@ -97,6 +98,7 @@ class Checkpoint:
         self._open_store = open_store
         self._make_processor = make_processor
         self._stats = stats
+        self._histograms = histograms
         self._store_age_ms_max = store_age_ms_max
         self._accept_lost_input = accept_lost_input
         self._send_timeout_s = send_timeout_s
@@ -104,6 +106,7 @@ class Checkpoint:
         self._store: LocalStore | None = None
         self._processor: Processor
         self._timed: TimedProcessor | None = None
+        self._measured: MeasuredProcessor | None = None
         self._state: BatchState
         self._outbox: Outbox
         self.positions: dict[str, int] = {}
@@ -120,6 +123,8 @@ class Checkpoint:
         self._outbox = Outbox(self._producer, task.partition)
         self._processor = self._make_processor(task.partition, self._state, self._outbox)
         self._timed = self._processor if isinstance(self._processor, TimedProcessor) else None
+        self._measured = self._processor if isinstance(self._processor, MeasuredProcessor) else None
+        self._measure()
         return self.positions
 
     async def run(self, records: Sequence[Record], moved: Mapping[str, int]) -> None:
@@ -129,9 +134,11 @@ class Checkpoint:
         takes the positions past what holds none: transaction markers, aborted records.
         """
         positions = {**self.positions, **moved}
-        self._check_batch(records, positions)
-        await self._transact(self._processor.process(records) if records else None, positions)
-        self._stats.records += len(records)
+        of_topics = self._check_batch(records, positions)
+        stages_s = await self._transact(self._processor.process(records) if records else None, positions)
+        if records:
+            self._stats.input_records.update(of_topics)
+            self._histograms.observe(len(records), time.time() - records[0].timestamp / 1000, stages_s)
         self._stats.batches += 1
 
     def next_due_ms(self) -> int | None:
@@ -141,7 +148,8 @@ class Checkpoint:
     async def tick(self, now_ms: int) -> None:
         """Have the processor do what is due by `now_ms`, and commit it. The input stays where it is."""
         assert self._timed is not None
-        await self._transact(self._timed.tick(now_ms), self.positions)
+        stages_s = await self._transact(self._timed.tick(now_ms), self.positions)
+        self._histograms.observe(0, None, stages_s)
         self._stats.ticks += 1
 
     async def close(self) -> None:
@@ -153,8 +161,11 @@ class Checkpoint:
         if store is not None:
             store.close()
 
-    async def _transact(self, work: Awaitable[None] | None, positions: dict[str, int]) -> None:
-        """One transaction: what `work` emits and changes, and `positions` as the input's new ones."""
+    async def _transact(self, work: Awaitable[None] | None, positions: dict[str, int]) -> Sequence[float]:
+        """One transaction: what `work` emits and changes, and `positions` as the input's new ones.
+
+        Returns the seconds that each of `stats.STAGES` took.
+        """
         assert self._producer is not None
         assert self._store is not None
         started_s = time.monotonic()
@@ -175,13 +186,23 @@ class Checkpoint:
             self._stats.aborts += 1
             await self._abort()
             raise
+        sent_s = time.monotonic()
         await self._commit()
+        committed_s = time.monotonic()
         self._store.write(changes.rows, self._store.position if sent_to is None else sent_to)
         self._state.committed(changes)
         self.positions = positions
         self._stats.outputs += outputs
-        self._stats.process_s += processed_s - started_s
-        self._stats.commit_s += time.monotonic() - processed_s
+        self._measure()
+        stored_s = time.monotonic()
+        return processed_s - started_s, sent_s - processed_s, committed_s - sent_s, stored_s - committed_s
+
+    def _measure(self) -> None:
+        """Take the processor's figures over; only ever of what is committed."""
+        if self._measured is not None:
+            for figure, count in self._measured.take_counts().items():
+                self._stats.counts[figure] += count
+            self._stats.levels = self._measured.levels()
 
     async def _restore(self, store: LocalStore) -> None:
         """Bring the store to the changelog's end, judged by position."""
@@ -262,8 +283,9 @@ class Checkpoint:
         log.error("%s: going on without them, as accept_lost_input says", lost)
         return first
 
-    def _check_batch(self, records: Sequence[Record], positions: Mapping[str, int]) -> None:
-        """No commit may pass a record that isn't in the batch, nor take one twice."""
+    def _check_batch(self, records: Sequence[Record], positions: Mapping[str, int]) -> dict[str, int]:
+        """No commit may pass a record that isn't in the batch, nor take one twice. Returns how many are of each topic."""
+        of_topics = {}
         for topic, start in self.positions.items():
             offsets = [record.offset for record in records if record.topic == topic]
             if not start <= positions[topic] or (offsets and not start <= offsets[0] <= offsets[-1] < positions[topic]):
@@ -271,6 +293,8 @@ class Checkpoint:
                     f"{self._task}: {topic} was processed up to {start}, the batch has {offsets[:1]} to {offsets[-1:]}, "
                     f"the next offset would be {positions[topic]}"
                 )
+            of_topics[topic] = len(offsets)
+        return of_topics
 
     def _offsets(self, positions: Mapping[str, int]) -> dict[TopicPartition, int]:
         return {

@@ -30,7 +30,7 @@ from rater.engine.buffer import InputBuffer
 from rater.engine.checkpoint import Checkpoint, TaskId
 from rater.engine.errors import FatalError, StoreBusyError, TopicsError
 from rater.engine.kafka import AiokafkaKafka, TopicPartition
-from rater.engine.stats import EngineStats
+from rater.engine.stats import EngineStats, Lag
 from rater.engine.store import LocalStore, StoreIdentity, open_store
 from rater.engine.task import Task
 from rater.settings import Settings
@@ -47,6 +47,8 @@ _POLL_PARTIAL_S = 0.02
 _WATCH_S = 1.0
 _OPENING_MAX = 4
 _TOPICS_CHECK_S = 5.0
+_ENDS_CHECK_S = 2.0
+_ENDS_AGE_S_MAX = 15.0  # what is known of the topics' ends for longer is no ground to call a worker stalled
 _TOPICS_FAULTS_MAX = 3  # in a row: a broker that has just come up may not know them all
 
 
@@ -109,12 +111,27 @@ class Engine(Service):
         self._room = asyncio.Event()
         self._opening = asyncio.Semaphore(_OPENING_MAX)
         self._stalled: list[str] = []
+        self._has_assignment = False
+        self._ends: dict[TopicPartition, int] = {}
+        self._ends_at_s = 0.0
+        self._restored = 0
         self._closed = False
 
     def alive(self) -> bool:
         """False when the worker can't be trusted to go on: it has failed, or a partition lags and does not
         move."""
         return self.failure is None and not self._stalled
+
+    def troubles(self) -> list[str]:
+        """What keeps it from being alive."""
+        return [*([] if self.failure is None else [str(self.failure)]), *(f"{task} does not move" for task in self._stalled)]
+
+    def missing(self) -> list[str]:
+        """What keeps it from being ready: an assignment (which may be empty) and every task of it restored."""
+        if self._closed or not self._has_assignment:
+            return ["no partitions have been assigned yet"]
+        opening = [task for task in self._assigned.values() if not task.is_open]
+        return [f"{task.id} is being opened, {task.stats.restore_remaining} offsets to restore" for task in opening]
 
     @property
     def assigned(self) -> list[tuple[str, int]]:
@@ -158,6 +175,7 @@ class Engine(Service):
                     )
                     return
                 self._add_task(group, partition)
+        self._has_assignment = True
         self._room.set()
 
     async def revoke(self) -> None:
@@ -171,6 +189,7 @@ class Engine(Service):
 
     async def close_tasks(self, timeout_s: float) -> None:
         tasks, self._assigned, self._by_input = list(self._assigned.values()), {}, {}
+        self._has_assignment = False
         finished = await asyncio.gather(*(task.stop(timeout_s) for task in tasks))
         for task, in_time in zip(tasks, finished, strict=True):
             if not in_time:
@@ -209,6 +228,30 @@ class Engine(Service):
                     self.fail(error)
             except Exception as error:  # noqa: BLE001 - the broker is away, or the client is being closed
                 log.debug("the topics could not be looked at: %r", error)
+
+    @Service.task
+    async def _watch_ends(self) -> None:
+        """Ask where the input ends, apart from the consumer: one that has silently ceased to fetch would not know."""
+        while not self.should_stop and not self._closed:
+            try:
+                self._ends = await self._kafka.ends(list(self._by_input))
+                self._ends_at_s = time.monotonic()
+                await self._look_up_positions()
+            except Exception as error:  # noqa: BLE001 - the broker is away, or the client is being closed
+                log.debug("the ends of the input could not be asked for: %r", error)
+            await self.sleep(_ENDS_CHECK_S)
+
+    async def _look_up_positions(self) -> None:
+        """Where tasks stand that are still to be restored, so that their lag is seen meanwhile."""
+        waiting = [task for task in self._assigned.values() if not task.positions]
+        inputs = [tp for task in waiting for tp in task.id.inputs]
+        if not inputs:
+            return
+        committed = await self._kafka.committed(str(self.app.conf.id), inputs)
+        bounds = await self._kafka.bounds(inputs)
+        for task in waiting:
+            if not task.positions:
+                task.positions = {tp.topic: committed.get(tp, bounds[tp][0]) for tp in task.id.inputs}
 
     @Service.task
     async def _watch(self) -> None:
@@ -250,30 +293,41 @@ class Engine(Service):
         await self.sleep(_WATCH_S)
         await self.app.consumer.check_membership()
         now_s = time.monotonic()
+        known = now_s - self._ends_at_s < _ENDS_AGE_S_MAX
+        restored = sum(task.stats.restored_records for task in self._assigned.values())
+        if restored != self._restored:  # those that wait for their turn to be restored move with it
+            self._restored = restored
+            for task in self._assigned.values():
+                if not task.is_open:
+                    task.moved_at_s = now_s
         stalled: list[str] = []
         for task in self._assigned.values():
-            lag = self._lag(task)
-            task.stats.lag_records = lag
-            task.stats.merge_waits_given_up = task.buffer.merge_waits_given_up
-            if task.is_open and not lag:
-                task.moved_at_s = now_s
-            elif now_s - task.moved_at_s > self.settings.stall_ms_max / 1000:
-                stalled.append(f"{task.id} (lag {lag}, restoring {task.stats.restore_remaining})")
+            self._measure(task, now_s)
+            if known and now_s - task.moved_at_s > self.settings.stall_ms_max / 1000:
+                stalled.append(f"{task.id} (lag {task.stats.lag_records}, restoring {task.stats.restore_remaining})")
         if stalled and not self._stalled:
             log.error("not moving for %s ms: %s", self.settings.stall_ms_max, ", ".join(stalled))
         self._stalled = stalled
         if stalled and self.settings.stall_is_fatal:
             self.fail(FatalError(f"not moving for {self.settings.stall_ms_max} ms: {', '.join(stalled)}"))
 
-    def _lag(self, task: Task) -> int:
-        """Records between what is processed and the end, as far as it is known."""
-        lag = 0
-        for tp in task.id.inputs:
-            progress = self.app.consumer.progress(tp)
-            held = task.buffer.held(tp.topic)
-            if progress.position is not None and progress.end is not None:
-                lag += max(0, progress.end - progress.position) + held
-        return lag
+    def _measure(self, task: Task, now_s: float) -> None:
+        """What of its input a task has not processed, and since when it has not moved."""
+        stats = task.stats
+        stats.merge_waits_given_up = task.buffer.merge_waits_given_up
+        if task.is_open and not stats.lag_records:
+            task.moved_at_s = task.committed_at_s = now_s
+        stats.lag = {tp.topic: self._lag(task, tp) for tp in task.id.inputs}
+        stats.stalled_s = now_s - task.committed_at_s if stats.lag_records else 0.0
+
+    def _lag(self, task: Task, tp: TopicPartition) -> Lag:
+        offset, timestamp_ms = task.reached(tp.topic)
+        end = max(self._ends.get(tp, 0), self.app.consumer.progress(tp).end or 0)
+        if offset is None or offset >= end:
+            return Lag(0, 0.0)
+        if timestamp_ms is None:  # not fetched yet: as old as the last commit, at least
+            return Lag(end - offset, time.monotonic() - task.committed_at_s)
+        return Lag(end - offset, max(0.0, (self.clock_ms() - timestamp_ms) / 1000))
 
     def _add_task(self, group: TaskGroup, partition: int) -> None:
         settings = self.settings
@@ -287,6 +341,7 @@ class Engine(Service):
                 lambda: self._open_store(task_id),
                 group.processor,
                 stats,
+                self.stats.histograms,
                 settings.store_age_ms_max,
                 settings.accept_lost_input,
                 settings.broker_timeout_ms / 1000,

@@ -76,6 +76,9 @@ class Kafka(Protocol):
     async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
         """First offset and last stable offset of each partition."""
 
+    async def ends(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Last stable offset of each partition."""
+
     def changelog(self, partition: TopicPartition) -> Any:
         """Async context manager of a ChangelogReader."""
 
@@ -170,6 +173,12 @@ class AiokafkaKafka:
             first = await self._offsets.beginning_offsets(list(partitions))
             last = await self._offsets.end_offsets(list(partitions))
         return {partition: (first[partition], last[partition]) for partition in partitions}
+
+    async def ends(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Last stable offset of each partition."""
+        async with asyncio.timeout(self._timeout_s):
+            found: dict[TopicPartition, int] = await self._offsets.end_offsets(list(partitions))
+        return found
 
     @asynccontextmanager
     async def changelog(self, partition: TopicPartition) -> AsyncIterator["AiokafkaChangelogReader"]:

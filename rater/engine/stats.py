@@ -1,35 +1,89 @@
-"""Figures of a worker, kept in plain attributes; written once a batch, read by whoever exports them."""
+"""Figures of a worker, written once a batch or once a second, read by whoever exports them.
 
+Counters are of what was committed. They never go back: a task that was revoked and comes again goes on from its own. What
+stands for a moment (lag, levels) is of use only while the task is this worker's.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["EngineStats", "TaskStats"]
+from prometheus_client import Histogram
+
+from rater.engine.api import Figure
+
+__all__ = ["BatchHistograms", "EngineStats", "Lag", "TaskStats"]
+
+STAGES = ("process", "send", "commit", "store")
+_RECORDS = (1, 10, 100, 500, 1000, 2000, 4000, 8000, 16_000)
+_STAGE_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
+_AGE_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21_600, 86_400)
+
+
+class BatchHistograms:
+    """Of the batches of one engine, all tasks together."""
+
+    def __init__(self) -> None:
+        self.records = _histogram("rater_batch_records", "Records a batch.", (), _RECORDS)
+        self.age = _histogram(
+            "rater_record_age_seconds", "From a record's timestamp to its commit; the oldest of each batch.", (), _AGE_S
+        )
+        self.stage = _histogram("rater_batch_stage_seconds", "Time a batch, by stage.", ("stage",), _STAGE_S)
+        self._stages = [self.stage.labels(stage) for stage in STAGES]
+
+    def observe(self, records: int, age_s: float | None, stages_s: Sequence[float]) -> None:
+        """A transaction was committed. `age_s`: of its oldest record, where it has any; `stages_s`: as `STAGES`."""
+        if age_s is not None:
+            self.records.observe(records)
+            self.age.observe(max(0.0, age_s))
+        for stage, took_s in zip(self._stages, stages_s, strict=True):
+            stage.observe(took_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """What of a topic is not processed: how many records, and how old the first of them is."""
+
+    records: int
+    seconds: float
 
 
 @dataclass(slots=True)
 class TaskStats:
-    """One task since it was first assigned. Counters never go back."""
+    """One task since it was first assigned."""
 
-    records: int = 0
+    input_records: Counter[str] = field(default_factory=Counter)
     batches: int = 0
     ticks: int = 0
     outputs: int = 0
-    process_s: float = 0.0
-    commit_s: float = 0.0
     aborts: int = 0
     reopens: int = 0
     merge_waits_given_up: int = 0
     restored_records: int = 0
     restore_remaining: int = 0
-    lag_records: int = 0
+    counts: Counter[Figure] = field(default_factory=Counter)
+    levels: Mapping[Figure, float] = field(default_factory=dict)
+    lag: Mapping[str, Lag] = field(default_factory=dict)
+    stalled_s: float = 0.0
+    store_bytes: int = 0
     open: bool = False
+
+    @property
+    def records(self) -> int:
+        return self.input_records.total()
+
+    @property
+    def lag_records(self) -> int:
+        return sum(lag.records for lag in self.lag.values())
 
 
 @dataclass(slots=True)
 class EngineStats:
-    """`tasks` by (group, partition); a task that was revoked stays with its counters."""
+    """`tasks` by (group, partition)."""
 
     tasks: dict[tuple[str, int], TaskStats] = field(default_factory=dict)
     rebalances: int = 0
+    histograms: BatchHistograms = field(default_factory=BatchHistograms)
 
     def task(self, group: str, partition: int) -> TaskStats:
         return self.tasks.setdefault((group, partition), TaskStats())
@@ -45,3 +99,7 @@ class EngineStats:
     @property
     def lag_records(self) -> int:
         return sum(task.lag_records for task in self.tasks.values())
+
+
+def _histogram(name: str, meaning: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
+    return Histogram(name, meaning, labels, buckets=buckets, registry=None)

@@ -27,6 +27,7 @@ _POSITION = b"\x00position"
 _WRITE_BUFFER_BYTES = 16 * 1024 * 1024
 _OPEN_FILES_MAX = 256
 _LOG_FILES_MAX = 2
+_SIZES = ("rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables")
 #: What RocksDB says when another process has the folder, and what says that the fault is not the store's own.
 _HELD = ("While lock file", "lock hold by current process")
 _OUTER_FAULTS = ("No space left", "quota exceeded", "File too large", "Permission denied", "Read-only", "Too many open files")
@@ -55,6 +56,10 @@ class LocalStore(Protocol):
     @property
     def age_ms(self) -> int:
         """Milliseconds since the last write; 0 when the store is new."""
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes, on disk and in memory that is still to be written there."""
 
     def get(self, key: bytes) -> bytes | None: ...
 
@@ -85,6 +90,10 @@ class MemoryStore:
     @property
     def age_ms(self) -> int:
         return 0
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(len(key) + len(row) for key, row in self._rows.items())
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         for key in sorted(key for key in self._rows if key.startswith(prefix)):
@@ -137,6 +146,10 @@ class RocksStore:
     @property
     def age_ms(self) -> int:
         return 0 if self._position is None else max(0, _now_ms() - self._position.written_ms)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(self._db.property_int_value(name) or 0 for name in _SIZES)
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         for key, value in self._db.items(from_key=prefix):

@@ -13,12 +13,13 @@ between, or the worker is told to end.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from aiokafka.errors import ProducerFenced
 from mode.utils.logging import get_logger
 
+from rater.engine.api import Record
 from rater.engine.buffer import Batch, InputBuffer
 from rater.engine.checkpoint import Checkpoint, TaskId
 from rater.engine.errors import FatalError, FencedError, is_retryable
@@ -67,7 +68,8 @@ class Task:
         self.buffer = buffer
         self.stats = stats
         self.epoch = 0
-        self.moved_at_s = time.monotonic()
+        self.positions: Mapping[str, int] = {}
+        self.moved_at_s = self.committed_at_s = time.monotonic()
         self._source = source
         self._new_checkpoint = new_checkpoint
         self._on_fatal = on_fatal
@@ -75,12 +77,21 @@ class Task:
         self._opening = opening
         self._clock_ms = clock_ms
         self._due_since_s: float | None = None
+        self._under_way: Sequence[Record] = ()
         self._stopping = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
     @property
     def is_open(self) -> bool:
         return self.stats.open
+
+    def reached(self, topic: str) -> tuple[int | None, int | None]:
+        """The first offset of `topic` that is not processed, and the timestamp of the record there; None: not known."""
+        first = next((record for record in self._under_way if record.topic == topic), None) or self.buffer.first(topic)
+        if first is not None:
+            return first.offset, first.timestamp
+        fetched = self.buffer.positions().get(topic) if self.is_open else None
+        return (self.positions.get(topic) if fetched is None else fetched), None
 
     def start(self) -> None:
         self._running = asyncio.create_task(self._run(), name=f"task {self.id}")
@@ -124,6 +135,8 @@ class Task:
                     log.warning("%s: opening again in %.1f s after %r", self.id, retry_wait_s, error)
             finally:
                 self.stats.open = False
+                self.stats.levels = {}
+                self._under_way = ()
                 self.epoch += 1
                 await checkpoint.close()
             retry_wait_s = await self._wait_to_reopen(retry_wait_s)
@@ -139,7 +152,7 @@ class Task:
             if self._has_due_work(checkpoint):
                 await checkpoint.tick(self._clock_ms())
                 self._due_since_s = None
-                self.moved_at_s = idle_since_s = time.monotonic()
+                self.moved_at_s = self.committed_at_s = idle_since_s = time.monotonic()
             batch = self.buffer.take()
             if batch is None and time.monotonic() - idle_since_s > _CATCH_UP_POSITIONS_S:
                 idle_since_s = time.monotonic()
@@ -148,8 +161,11 @@ class Task:
                 await self.buffer.wait(self._idle_s(checkpoint))
                 continue
             self._source.has_room()
+            self._under_way = batch.records
             await checkpoint.run(batch.records, batch.positions)
-            self.moved_at_s = idle_since_s = time.monotonic()
+            self._under_way = ()
+            self.positions = checkpoint.positions
+            self.moved_at_s = self.committed_at_s = idle_since_s = time.monotonic()
 
     async def _open(self, checkpoint: Checkpoint) -> bool:
         """False if the task was stopped meanwhile, or isn't assigned any more."""
@@ -170,6 +186,7 @@ class Task:
         if not await self._source.seek(self.id, positions):
             return False
         log.info("%s: open, reading on from %s", self.id, positions)
+        self.positions = positions
         self.moved_at_s = time.monotonic()
         self.stats.open = True
         self._source.has_room()

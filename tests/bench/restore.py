@@ -10,7 +10,7 @@ from rich.table import Table
 from rater.engine.api import Record, Sink, State
 from rater.engine.checkpoint import Checkpoint, TaskId
 from rater.engine.kafka import AiokafkaKafka
-from rater.engine.stats import TaskStats
+from rater.engine.stats import BatchHistograms, TaskStats
 from rater.engine.store import StoreIdentity, open_store
 from rater.settings import Settings
 from tests.bench.cluster import Cluster, cluster
@@ -85,6 +85,7 @@ def _checkpoint(kafka: AiokafkaKafka, made: Cluster, folder: Path) -> Checkpoint
         lambda: open_store(folder, identity, settings.store_cache_bytes),
         processor,
         TaskStats(),
+        BatchHistograms(),
         settings.store_age_ms_max,
         settings.accept_lost_input,
         settings.broker_timeout_ms / 1000,

@@ -24,7 +24,7 @@ from rater.engine.errors import (
 from rater.engine.kafka import AiokafkaKafka
 from rater.engine.output import Outbox
 from rater.engine.state import META_KEY
-from rater.engine.stats import TaskStats
+from rater.engine.stats import BatchHistograms, TaskStats
 from rater.engine.store import LocalStore, MemoryStore, StoreIdentity, open_store
 from rater.settings import Settings
 from tests.engine.calls import calls, totals
@@ -52,6 +52,7 @@ class Bench:
             lambda: store or MemoryStore(),
             lambda partition, state, sink: processor(self.settings.topic_prefix, partition, state, sink),
             self.stats,
+            BatchHistograms(),
             store_age_ms_max=3_600_000,
             accept_lost_input=False,
             send_timeout_s=5.0,

@@ -181,6 +181,9 @@ class _Kafka:
         held = self._process.broker.partitions
         return await self._process.call(lambda: {tp: (0, held[tp].stable()) for tp in partitions})
 
+    async def ends(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        return {tp: end for tp, (_, end) in (await self.bounds(partitions)).items()}
+
     @asynccontextmanager
     async def changelog(self, partition: TopicPartition) -> AsyncIterator["_ChangelogReader"]:
         yield _ChangelogReader(self._process, partition)

@@ -330,7 +330,7 @@ def _tps(*topics: str) -> Iterator[TopicPartition]:
 @contextmanager
 def _virtual_time(loop: VirtualLoop) -> Iterator[None]:
     """The engine's clocks are the loop's."""
-    clock = SimpleNamespace(monotonic=loop.time, time_ns=lambda: int(loop.time() * 1e9))
+    clock = SimpleNamespace(time=loop.time, monotonic=loop.time, time_ns=lambda: int(loop.time() * 1e9))
     modules = (engine, task, checkpoint, output)
     real = modules[0].time
     for module in modules:

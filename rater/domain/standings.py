@@ -1,0 +1,77 @@
+"""How many accounts stand how: active, low, suspended (rule 24), and how many owe.
+
+Counted as accounts change, and kept in a row of its own, written with the rows it was counted from: right after any crash, and
+known at once after any restart.
+
+Invariant: the sum over all statuses is the number of accounts that exist.
+"""
+
+import msgspec
+
+from rater.domain.account import Account
+from rater.domain.rows import Rows, decode_state
+
+Figure = tuple[str, ...]  # what is counted, and the values of its labels
+
+_ROW = b"t"
+_STATUSES = ("active", "low", "suspended")
+_OVERDRAWN = "overdrawn"
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(dict[str, int]).decode
+
+
+class Standings:
+    """Counts of one partition's accounts."""
+
+    __slots__ = ("_changed", "_counts", "_rows")
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._changed = False
+        row = rows.get(_ROW)
+        self._counts: dict[str, int] = _counted(rows) if row is None else _decode(row)
+
+    def note(self, account: Account) -> None:
+        """Count an account as it stands now, instead of how it was counted before."""
+        if not account.state.exists:
+            return
+        now = (account.status(), account.wallet.overdraft > 0)
+        if now == account.counted_as:
+            return
+        if account.counted_as is not None:
+            self._add(account.counted_as, -1)
+        self._add(now, 1)
+        account.counted_as = now
+        self._changed = True
+
+    def save(self) -> None:
+        """Write the counts if they have changed."""
+        if self._changed:
+            assert min(self._counts.values()) >= 0, self._counts
+            self._rows.put(_ROW, _encode(self._counts))
+            self._changed = False
+
+    def levels(self) -> dict[Figure, int]:
+        """`accounts` by status and `accounts_overdrawn`."""
+        found: dict[Figure, int] = {("accounts", status): self._counts.get(status, 0) for status in _STATUSES}
+        found["accounts_overdrawn",] = self._counts.get(_OVERDRAWN, 0)
+        return found
+
+    def _add(self, standing: tuple[str, bool], more: int) -> None:
+        status, overdrawn = standing
+        self._counts[status] = self._counts.get(status, 0) + more
+        if overdrawn:
+            self._counts[_OVERDRAWN] = self._counts.get(_OVERDRAWN, 0) + more
+
+
+def _counted(rows: Rows) -> dict[str, int]:
+    """The counts of a state that has none yet."""
+    found: dict[str, int] = {}
+    for _, row in rows.scan(b"a"):
+        account = Account(decode_state(row), rows)
+        if account.state.exists:
+            found[account.status()] = found.get(account.status(), 0) + 1
+            if account.wallet.overdraft > 0:
+                found[_OVERDRAWN] = found.get(_OVERDRAWN, 0) + 1
+    return found

@@ -1,0 +1,123 @@
+"""What the core counts for those who watch it: calls, money, codes, and how accounts stand."""
+
+import pytest
+
+from rater.domain.catalog import Catalog
+from rater.domain.core import Core
+from rater.domain.standings import Figure, Standings
+from tests.builders import ORG, TOPICS, Desk
+
+
+@pytest.fixture
+def desk() -> Desk:
+    """An organization with a user, 1 USD and a rate of 0.30 USD a minute."""
+    desk = Desk()
+    desk.rate("0.30")
+    desk.organization()
+    desk.user()
+    desk.funds("1.00")
+    desk.simulation.core.take_counts()
+    return desk
+
+
+def counts(desk: Desk, *whats: str) -> dict[Figure, int]:
+    return {figure: count for figure, count in desk.simulation.core.take_counts().items() if figure[0] in whats}
+
+
+def levels(desk: Desk) -> dict[str, int]:
+    desk.simulation.finish()
+    return {figure[-1]: level for figure, level in desk.simulation.core.levels().items()}
+
+
+def test_calls_are_counted_by_service_and_funding(desk: Desk) -> None:
+    desk.call("paid")
+    desk.call("free", seconds=0)
+    assert counts(desk, "calls") == {("calls", "outbound", "credit"): 1, ("calls", "outbound", "free"): 1}
+
+
+def test_what_was_counted_is_given_once(desk: Desk) -> None:
+    desk.call()
+    assert counts(desk, "calls")
+    assert counts(desk, "calls") == {}
+
+
+def test_money_is_counted_in_micros_by_currency(desk: Desk) -> None:
+    desk.call(seconds=60)
+    assert counts(desk, "charged", "collected", "overdrawn") == {
+        ("charged", "USD"): 300_000,
+        ("collected", "USD"): 300_000,
+        ("overdrawn", "USD"): 0,
+    }
+
+
+def test_what_goes_beyond_the_balance_is_counted_as_overdrawn(desk: Desk) -> None:
+    desk.call(seconds=300)
+    found = counts(desk, "charged", "collected", "overdrawn")
+    assert found == {("charged", "USD"): 1_500_000, ("collected", "USD"): 1_000_000, ("overdrawn", "USD"): 500_000}
+
+
+def test_what_nobody_pays_is_counted_as_unfunded(desk: Desk) -> None:
+    desk.user(paid=False)
+    desk.call()
+    found = counts(desk, "collected", "unfunded", "overdrawn")
+    assert found == {("collected", "USD"): 0, ("unfunded", "USD"): 300_000}
+
+
+def test_dead_letters_and_duplicates_are_counted_by_why(desk: Desk) -> None:
+    desk.call()
+    desk.call()
+    desk.call(seconds=61)
+    desk.call("other", callee="+1")
+    assert counts(desk, "duplicates", "dead_letters") == {
+        ("duplicates", "call"): 1,
+        ("dead_letters", "conflicting_duplicate"): 1,
+        ("dead_letters", "bad_number"): 1,
+    }
+
+
+def test_commands_are_counted_by_type_and_outcome_and_refusals_by_code(desk: Desk) -> None:
+    desk.funds("1.00", currency="EUR")
+    desk.funds("1.00")
+    assert counts(desk, "commands", "refused") == {
+        ("commands", "funds.add", "refused"): 1,
+        ("commands", "funds.add", "done"): 1,
+        ("refused", "currency_mismatch"): 1,
+    }
+
+
+def test_a_type_of_command_that_nobody_knows_gets_no_name_of_its_own(desk: Desk) -> None:
+    desk.command("x" * 60)
+    assert counts(desk, "commands") == {("commands", "unknown", "refused"): 1}
+
+
+def test_accounts_are_counted_by_how_they_stand(desk: Desk) -> None:
+    desk.organization("rich")
+    desk.funds("5.00", "rich")
+    assert levels(desk) == {"active": 2, "low": 0, "suspended": 0, "accounts_overdrawn": 0}
+    desk.call(seconds=300)
+    assert levels(desk) == {"active": 1, "low": 0, "suspended": 1, "accounts_overdrawn": 1}
+    desk.funds("10.00")
+    assert levels(desk) == {"active": 2, "low": 0, "suspended": 0, "accounts_overdrawn": 0}
+
+
+def test_an_organization_nobody_knows_is_no_account(desk: Desk) -> None:
+    desk.funds("1.00", "nobody")
+    assert levels(desk)["active"] == 1
+
+
+def test_the_next_core_on_the_same_rows_knows_how_accounts_stand(desk: Desk) -> None:
+    before = levels(desk)
+    rows = desk.simulation.rows
+    assert {figure[-1]: level for figure, level in Core(TOPICS, Catalog(), rows, nowhere).levels().items()} == before
+
+
+def test_accounts_of_a_state_that_has_no_counts_yet_are_counted(desk: Desk) -> None:
+    before = levels(desk)
+    rows = desk.simulation.rows
+    rows.delete(b"t")
+    assert {figure[-1]: level for figure, level in Standings(rows).levels().items()} == before
+    assert rows.get(b"a" + ORG.encode())
+
+
+def nowhere(topic: str, key: bytes | None, value: bytes | None, timestamp_ms: int, headers: object = ()) -> None:
+    """Takes no record."""
