@@ -53,7 +53,7 @@ def rating_agent(settings: Settings) -> EngineApp:
         ),
         partitions=topics.account_partitions,
     )
-    return make_app(settings, [rating], [follower])
+    return make_app(settings, [rating], [follower], levels=feed.levels)
 
 
 def timer_agent(settings: Settings) -> EngineApp:
@@ -90,7 +90,9 @@ def recharge_agent(settings: Settings) -> EngineApp:
         outputs=(topics.command,),
         partitions=topics.account_partitions,
     )
-    return make_app(_own_group(settings, "recharge"), [recharge], [till, *_endpoints(settings, accounts, topics)])
+    return make_app(
+        _own_group(settings, "recharge"), [recharge], [till, *_endpoints(settings, accounts, topics)], levels=till.levels
+    )
 
 
 def notification_agent(settings: Settings) -> EngineApp:

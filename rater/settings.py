@@ -107,6 +107,14 @@ class Settings(BaseSettings):
         ),
     )
 
+    http_host: str = Field(default="127.0.0.1", description="Where /livez, /readyz and /metrics are.")
+    http_port: int | None = Field(
+        default=None, ge=0, le=65_535, description="By default the first free one of 9480 to 9499; 0: any free one."
+    )
+    http_token: SecretStr | None = Field(
+        default=None, min_length=16, description="Needed off loopback: then every request says `Authorization: Bearer …`."
+    )
+
     payment_gateway: Literal["stripe", "webhook"] | None = Field(
         default=None, description="Who takes the money of top-ups: Stripe, or a payment service of the operator's own."
     )
@@ -142,6 +150,12 @@ class Settings(BaseSettings):
         default=None, description="What is posted there is signed with it: whsec_…."
     )
     notify_timeout_ms: int = Field(default=10_000, ge=100, le=14_000, description="For a mail or a webhook.")
+
+    @model_validator(mode="after")
+    def _endpoint_is_guarded(self) -> "Settings":
+        if self.http_host not in _LOOPBACK and self.http_token is None:
+            raise ValueError(f"http_host {self.http_host}: whoever asks from elsewhere needs http_token")
+        return self
 
     @model_validator(mode="after")
     def _notifications_are_whole(self) -> "Settings":

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from rater.domain.catalog import Catalog
 from rater.domain.core import Core
 from rater.domain.rejection import Rejected
-from rater.engine.api import Record, State
+from rater.engine.api import Figure, Record, State
 from rater.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,14 @@ class CatalogFeed:
         self.faulty: dict[tuple[str, bytes | None], Fault] = {}
         self.faults_seen = 0
         self._plan = topics.plan
+
+    def levels(self) -> dict[Figure, float]:
+        """`catalog_rows` by kind, and `catalog_faulty_rows`."""
+        return {
+            ("catalog_rows", "plan"): len(self.catalog.plans),
+            ("catalog_rows", "rate"): len(self.catalog.deck),
+            ("catalog_faulty_rows",): len(self.faulty),
+        }
 
     def take(self, record: Record) -> None:
         """A record of a catalog topic."""

@@ -16,6 +16,7 @@ import asyncio
 import heapq
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
@@ -23,10 +24,11 @@ from hashlib import blake2b
 import msgspec
 
 from rater.adapters.notices import Channel, ChannelName, NotNow, Undeliverable
+from rater.agents.waiting import OldestFirst
 from rater.domain import moments
 from rater.domain.messages import NotificationFailed, NotificationSent
 from rater.domain.outputs import Notification
-from rater.engine.api import Processor, ProcessorFactory, Record, Sink, State
+from rater.engine.api import Figure, Processor, ProcessorFactory, Record, Sink, State
 from rater.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -70,9 +72,13 @@ class NotificationProcessor:
         self._state = state
         self._sink = sink
         self._clock_ms = clock_ms
+        self._counts: Counter[Figure] = Counter()
         self._queue: list[tuple[int, bytes]] = []
+        self._since = OldestFirst()
         for key, row in state.scan(_WAITING):
-            heapq.heappush(self._queue, (_decode_row(row).due_ms, key[1:]))
+            waiting = _decode_row(row)
+            self._since.add(key[1:], waiting.since_ms)
+            heapq.heappush(self._queue, (waiting.due_ms, key[1:]))
 
     async def process(self, records: Sequence[Record]) -> None:
         """Take notifications in; what has been delivered, or waits already, is passed over."""
@@ -106,6 +112,15 @@ class NotificationProcessor:
                 self._settle(name, waiting, fault, now_ms)
         self._state.expire(moments.day_of(now_ms * 1000) - REMEMBERED_DAYS)
 
+    def take_counts(self) -> Mapping[Figure, int]:
+        """`notifications` by channel and outcome, and `notification_retries` by channel."""
+        counts, self._counts = self._counts, Counter()
+        return counts
+
+    def levels(self) -> Mapping[Figure, float]:
+        """`notifications_pending`, and since when the oldest of them is."""
+        return self._since.levels("notifications_pending")
+
     async def _deliver(self, waiting: Waiting) -> NotNow | Undeliverable | None:
         channel = self._channels.get(waiting.channel)
         if channel is None:
@@ -132,6 +147,8 @@ class NotificationProcessor:
             command = NotificationFailed(*common, str(fault)[:_REASON_MAX])
         said = msgspec.json.encode({**msgspec.to_builtins(command), "issued_at": moments.to_text(now_ms * 1000)})
         self._sink.emit(self._command_topic, note.org_id.encode(), said, now_ms)
+        self._counts["notifications", waiting.channel, "sent" if fault is None else "failed"] += 1
+        self._since.remove(name)
         self._state.delete(_WAITING + name)
         self._state.append(moments.day_of(now_ms * 1000), _RESULT + name, b"")
 
@@ -141,10 +158,12 @@ class NotificationProcessor:
         log.warning("%s by %s: again in %d ms: %s", waiting.note.notification_id, waiting.channel, gap_ms, why)
         waiting.due_ms = now_ms + gap_ms
         waiting.tries += 1
+        self._counts["notification_retries", waiting.channel] += 1
         self._wait(name, waiting)
 
     def _wait(self, name: bytes, waiting: Waiting) -> None:
         self._state.put(_WAITING + name, _encode_row(waiting))
+        self._since.add(name, waiting.since_ms)
         heapq.heappush(self._queue, (waiting.due_ms, name))
 
 

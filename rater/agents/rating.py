@@ -3,13 +3,13 @@
 Thin on purpose. What a record means is the core's; that it counts exactly once is the engine's.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from aiokafka.partitioner import murmur2
 
 from rater.agents.catalog import CatalogFeed, FaultReport
 from rater.domain.core import Core
-from rater.engine.api import Processor, ProcessorFactory, Record, Sink, State
+from rater.engine.api import Figure, Processor, ProcessorFactory, Record, Sink, State
 from rater.topics import Topics
 
 #: Records the core is given at a time: few enough that what belongs to them stays in the processor's cache.
@@ -39,6 +39,14 @@ class RatingProcessor:
                 await self._barrier()
                 sure = True
         self.core.flush()
+
+    def take_counts(self) -> Mapping[Figure, int]:
+        """The core's."""
+        return self.core.take_counts()
+
+    def levels(self) -> Mapping[Figure, float]:
+        """The core's."""
+        return self.core.levels()
 
     def next_due_ms(self) -> int | None:
         """At once, if the catalog has come across faults."""

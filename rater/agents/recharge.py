@@ -16,17 +16,19 @@ import asyncio
 import heapq
 import logging
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 
-from rater.adapters.payments.gateway import Outcome, Unresolved, command_of
+from rater.adapters.payments.gateway import Declined, Outcome, Unresolved, command_of
 from rater.adapters.payments.till import Till
+from rater.agents.waiting import OldestFirst
 from rater.domain import moments
 from rater.domain.money import parse_micros
 from rater.domain.outputs import RechargeRequest
-from rater.engine.api import Processor, ProcessorFactory, Record, Sink, State
+from rater.engine.api import Figure, Processor, ProcessorFactory, Record, Sink, State
 from rater.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -65,9 +67,13 @@ class RechargeProcessor:
         self._sink = sink
         self._not_before_us = not_before_us
         self._shut_until_ms = 0
+        self._counts: Counter[Figure] = Counter()
         self._queue: list[tuple[int, bytes]] = []
+        self._since = OldestFirst()
         for key, row in state.scan(_WAITING):
-            heapq.heappush(self._queue, (_decode_row(row).due_ms, key[1:]))
+            waiting = _decode_row(row)
+            self._since.add(key[1:], _requested_us(waiting.request) // 1000)
+            heapq.heappush(self._queue, (waiting.due_ms, key[1:]))
 
     async def process(self, records: Sequence[Record]) -> None:
         """Take requests in; one that has been answered before is answered again."""
@@ -106,6 +112,15 @@ class RechargeProcessor:
                 self._settle(name, waiting.request, outcome, now_ms)
         self._state.expire(moments.day_of(now_ms * 1000) - REMEMBERED_DAYS)
 
+    def take_counts(self) -> Mapping[Figure, int]:
+        """`recharges` by outcome, and `recharge_tries_unresolved`."""
+        counts, self._counts = self._counts, Counter()
+        return counts
+
+    def levels(self) -> Mapping[Figure, float]:
+        """`recharges_pending`, and since when the oldest of them is."""
+        return self._since.levels("recharges_pending")
+
     def _is_anothers(self, request: RechargeRequest) -> bool:
         anothers = _requested_us(request) < self._not_before_us
         if anothers:
@@ -114,6 +129,8 @@ class RechargeProcessor:
 
     def _settle(self, name: bytes, request: RechargeRequest, outcome: Outcome, now_ms: int) -> None:
         command = command_of(request, outcome)
+        self._counts["recharges", _outcome_name(outcome)] += 1
+        self._since.remove(name)
         self._tell(request.org_id, command, now_ms)
         self._state.delete(_WAITING + name)
         self._state.append(moments.day_of(now_ms * 1000), _RESULT + name, command)
@@ -125,10 +142,12 @@ class RechargeProcessor:
             "%s attempt %d: tried %d times, again in %d ms: %s",
             *(waiting.request.recharge_id, waiting.request.attempt, waiting.tries + 1, gap_ms, why),
         )
+        self._counts["recharge_tries_unresolved",] += 1
         self._wait(name, Waiting(waiting.request, now_ms + gap_ms, waiting.tries + 1))
 
     def _wait(self, name: bytes, waiting: Waiting) -> None:
         self._state.put(_WAITING + name, _encode_row(waiting))
+        self._since.add(name, _requested_us(waiting.request) // 1000)
         heapq.heappush(self._queue, (waiting.due_ms, name))
 
     def _tell(self, org_id: str, command: bytes, timestamp_ms: int) -> None:
@@ -147,6 +166,12 @@ def recharge_factory(topics: Topics, till: Till, not_before_us: int = 0) -> Proc
 
 def _name(request: RechargeRequest) -> bytes:
     return f"{request.recharge_id}#{request.attempt}".encode()
+
+
+def _outcome_name(outcome: Outcome) -> str:
+    if isinstance(outcome, Declined):
+        return "soft_decline" if outcome.retryable else "hard_decline"
+    return "succeeded"
 
 
 def _requested_us(request: RechargeRequest) -> int:

@@ -9,14 +9,15 @@ any other record's.
 
 import heapq
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from rater.domain import timers
 from rater.domain.outputs import encode
 from rater.domain.timers import Timers
-from rater.engine.api import Processor, ProcessorFactory, Record, Sink, State
+from rater.engine.api import Figure, Processor, ProcessorFactory, Record, Sink, State
 from rater.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class TimerProcessor:
         self._state = state
         self._sink = sink
         self._due_ms: dict[bytes, int] = {}
+        self._counts: Counter[Figure] = Counter()
         self._queue: list[tuple[int, bytes]] = []  # may hold what no longer counts: `_due_ms` says what does
         for key, row in state.scan(b""):
             self._schedule(key, _decode_row(row))
@@ -64,8 +66,18 @@ class TimerProcessor:
             found = _decode_row(row)
             for command in timers.take_due(found, now_ms * 1000):
                 self._sink.emit(self._command_topic, key, encode(command), now_ms)
+                self._counts["timer_commands", command["type"]] += 1
             self._state.put(key, _encode_row(found))
             self._schedule(key, found)
+
+    def take_counts(self) -> Mapping[Figure, int]:
+        """`timer_commands` by type."""
+        counts, self._counts = self._counts, Counter()
+        return counts
+
+    def levels(self) -> Mapping[Figure, float]:
+        """`timers_pending`: organizations with something to fall due."""
+        return {("timers_pending",): len(self._due_ms)}
 
     def _notice(self, key: bytes, record: Record, row: bytes | None) -> None:
         if record.value is None:

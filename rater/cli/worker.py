@@ -43,6 +43,7 @@ def worker(bootstrap: str | None, topic_prefix: str | None, agents: str | None, 
     # Imported late: Faust takes a second that `rater --help` need not wait for.
     from rater import bootstrap as wiring
     from rater.engine.app import run_worker
+    from rater.ops.endpoint import watched
 
     names = wiring.set_up(settings) if agents is None else list(dict.fromkeys(agents.split(",")))
     unknown = [name for name in names if name not in wiring.AGENTS]
@@ -54,4 +55,4 @@ def worker(bootstrap: str | None, topic_prefix: str | None, agents: str | None, 
     for name, lack in wiring.lacking(settings, wiring.AGENTS).items():
         log.info("no %s agent here: it needs %s", name, lack)
     gc.set_threshold(*_GC_THRESHOLDS)
-    sys.exit(run_worker(lambda: wiring.make_agents(settings, names)))
+    sys.exit(run_worker(lambda: wiring.make_agents(settings, names), lambda apps: watched(settings, apps)))

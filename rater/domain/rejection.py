@@ -3,6 +3,12 @@
 #: Dead-letter codes a later change can mend: the record may be put back (`rater replay`).
 RETRYABLE = frozenset({"unknown_organization", "unknown_user", "no_rate"})
 
+#: Every dead-letter code of the contract.
+DEAD_LETTER_CODES = (
+    *("malformed_json", "too_large", "too_deep", "invalid_field", "bad_number", "conflicting_duplicate", "period_closed"),
+    *sorted(RETRYABLE),
+)
+
 
 class Rejected(Exception):
     """A record that must not be rated, with its contract code. Raised before anything changed."""

@@ -21,8 +21,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 
 import faust
@@ -31,6 +31,7 @@ from faust.app.base import BootStrategy
 from faust.types import TP
 from mode.types import ServiceT
 
+from rater.engine.api import Figure
 from rater.engine.consumer import BatchConsumer, BatchTransport
 from rater.engine.engine import Companion, Engine, TaskGroup
 from rater.engine.errors import FatalError
@@ -67,9 +68,11 @@ class EngineApp(faust.App):
         companions: Sequence[Companion] = (),
         *,
         clock_ms: Callable[[], int] | None = None,
+        levels: Callable[[], Mapping[Figure, float]] = dict,
         **options: Any,
     ) -> None:
         self.settings = settings
+        self.levels = levels
         self.closing = threading.Event()
         super().__init__(settings.app_id, **{**_faust_options(settings), **options})
         self.engine = Engine(self, settings, groups, companions, clock_ms=clock_ms or wall_clock_ms, beacon=self.beacon)
@@ -104,10 +107,14 @@ def make_app(
 ) -> EngineApp:
     """The app of one worker.
 
-    `clock_ms` among the options is what due work goes by, the wall clock by default; the others are Faust's own settings,
-    over the engine's choice of them.
+    Among the options, `clock_ms` is what due work goes by, the wall clock by default, and `levels` gives figures that belong to
+    no task; the others are Faust's own settings, over the engine's choice of them.
     """
     return EngineApp(settings, groups, companions, **options)
+
+
+#: What runs in the process beside the apps, given them.
+Beside = Callable[[Sequence[EngineApp]], AbstractAsyncContextManager[None]]
 
 
 def wall_clock_ms() -> int:
@@ -152,12 +159,22 @@ async def serve_all(apps: Sequence[EngineApp], stop: asyncio.Event) -> None:
         worker.result()
 
 
-def run_worker(make_apps: Callable[[], Sequence[EngineApp]]) -> int:
-    """Run the apps that `make_apps()` makes, inside the loop, until a signal ends them; returns the exit code."""
-    return asyncio.run(_run(make_apps))
+@asynccontextmanager
+async def alone(apps: Sequence[EngineApp]) -> AsyncIterator[None]:
+    """Nothing beside the apps."""
+    del apps
+    yield
 
 
-async def _run(make_apps: Callable[[], Sequence[EngineApp]]) -> int:
+def run_worker(make_apps: Callable[[], Sequence[EngineApp]], beside: Beside = alone) -> int:
+    """Run the apps that `make_apps()` makes, inside the loop, until a signal ends them; returns the exit code.
+
+    `beside` is entered before the broker is asked for and left after the last app has ended.
+    """
+    return asyncio.run(_run(make_apps, beside))
+
+
+async def _run(make_apps: Callable[[], Sequence[EngineApp]], beside: Beside) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_on_stray_error)
@@ -167,8 +184,9 @@ async def _run(make_apps: Callable[[], Sequence[EngineApp]]) -> int:
     for app in apps:
         _Deadline(app).start()
     try:
-        await _reach_broker(apps[0].settings, stop)
-        await serve_all(apps, stop)
+        async with beside(apps):
+            await _reach_broker(apps[0].settings, stop)
+            await serve_all(apps, stop)
     except Exception as error:
         log.critical("the worker ends: %s: %s", type(error).__name__, error)
         log.debug("what led to it", exc_info=error)

@@ -199,6 +199,8 @@ class Checkpoint:
 
     def _measure(self) -> None:
         """Take the processor's figures over; only ever of what is committed."""
+        assert self._store is not None
+        self._stats.store_bytes = self._store.size_bytes
         if self._measured is not None:
             for figure, count in self._measured.take_counts().items():
                 self._stats.counts[figure] += count

@@ -134,6 +134,11 @@ class Engine(Service):
         return [f"{task.id} is being opened, {task.stats.restore_remaining} offsets to restore" for task in opening]
 
     @property
+    def input_topics(self) -> list[str]:
+        """What this worker reads."""
+        return [topic for group in self.groups for topic in group.topics]
+
+    @property
     def assigned(self) -> list[tuple[str, int]]:
         """Tasks of this worker now, as (group, partition)."""
         return sorted(self._assigned)
@@ -142,7 +147,7 @@ class Engine(Service):
         await self._kafka.start()
         await self._check_topics()
         await asyncio.gather(*(companion.start(self.fail) for companion in self.companions))
-        await self.app.consumer.subscribe({topic for group in self.groups for topic in group.topics})
+        await self.app.consumer.subscribe(set(self.input_topics))
 
     async def on_stop(self) -> None:
         await self.close_tasks(0.0)

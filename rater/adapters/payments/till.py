@@ -49,6 +49,10 @@ class Till:
             return 0
         return 1 if self._failures >= self._limits.failures_max else self._limits.concurrency_max
 
+    def levels(self) -> dict[tuple[str, ...], float]:
+        """`payment_gateway_open`: whether charges may be begun."""
+        return {("payment_gateway_open",): 1 if self.room() else 0}
+
     async def charge(self, request: RechargeRequest) -> Outcome | Unresolved:
         """Charge, or say what kept it from being known. Never raises."""
         async with self._places:

@@ -1,0 +1,1 @@
+"""What operations sees of a process: its metrics and its health."""
