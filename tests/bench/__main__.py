@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import click
 from rich.console import Console
 
-from tests.bench import backlog, hot_key, latency, month, restart, restore, scaling, throughput
+from tests.bench import backlog, hot_key, latency, month, restart, restore, scaling, throughput, watching
 
 BENCHES: dict[str, Callable[[Console, bool], Awaitable[None]]] = {
     "throughput": throughput.run,
@@ -21,6 +21,7 @@ BENCHES: dict[str, Callable[[Console, bool], Awaitable[None]]] = {
     "restart": restart.run,
     "restore": restore.run,
     "backlog": backlog.run,
+    "watching": watching.run,
 }
 
 
