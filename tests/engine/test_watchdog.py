@@ -1,0 +1,106 @@
+"""What is said of a worker that is there and does nothing, and of one that only looks so."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from rater.engine.app import EngineApp, serve
+from rater.engine.consumer import BatchConsumer, Polled
+from rater.engine.kafka import AiokafkaChangelogReader
+from rater.settings import Settings
+from tests.engine.calls import calls
+from tests.engine.kafka_io import fill, make_topics
+from tests.engine.toy import toy_app
+
+RECORDS = 5000
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[EngineApp]:
+    app, stop = toy_app(settings), asyncio.Event()
+    running = asyncio.create_task(serve(app, stop))
+    try:
+        yield app
+    finally:
+        stop.set()
+        await running
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not is_so():  # noqa: ASYNC110 - the figures are what is tested
+            await asyncio.sleep(0.02)
+
+
+async def test_a_worker_that_reads_nothing_though_there_is_something_is_not_alive(
+    bootstrap: str, prefix: str, settings_of: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even its consumer knows of the records: the broker is asked apart from it."""
+    await make_topics(bootstrap, prefix, 1)
+    async with serving(settings_of(stall_ms_max=1000)) as app:
+        await until(lambda: not app.engine.missing())
+
+        async def find_nothing(self: BatchConsumer, wanted: Any, timeout_s: float, records_max: int) -> Polled:
+            await asyncio.sleep(timeout_s)
+            return Polled({}, wanted)
+
+        monkeypatch.setattr(BatchConsumer, "poll", find_nothing)
+        await asyncio.sleep(0.6)  # longer than the poll under way
+        await fill(bootstrap, f"{prefix}calls", 0, calls(0, 10))
+        await until(lambda: not app.engine.alive())
+        stats = app.engine.stats.task("sums", 0)
+        assert stats.lag[f"{prefix}calls"].records == 10
+        assert stats.stalled_s > 1
+        assert app.engine.troubles() == ["sums[0] (lag 10, restoring 0) does not move"]
+        monkeypatch.undo()
+        await until(app.engine.alive)
+        await until(lambda: stats.records == 10)
+
+
+async def test_a_worker_without_anything_to_do_is_alive(
+    bootstrap: str, prefix: str, settings_of: Callable[..., Settings]
+) -> None:
+    await make_topics(bootstrap, prefix, 1)
+    async with serving(settings_of(stall_ms_max=1000)) as app:
+        await until(lambda: not app.engine.missing())
+        await asyncio.sleep(2.5)
+        assert app.engine.alive()
+        assert app.engine.stats.task("sums", 0).stalled_s == 0
+
+
+async def test_a_long_restore_is_no_stall_and_not_ready(
+    bootstrap: str, prefix: str, settings_of: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make_topics(bootstrap, prefix, 1)
+    await fill(bootstrap, f"{prefix}calls", 0, calls(0, RECORDS))
+    async with serving(settings_of(batch_records_max=50)) as app:
+        await until(lambda: app.engine.stats.records == RECORDS)
+    await fill(bootstrap, f"{prefix}calls", 0, calls(0, 10))
+
+    read = AiokafkaChangelogReader.read
+
+    async def read_slowly(self: AiokafkaChangelogReader, start: int, end: int) -> AsyncIterator[tuple[Sequence[Any], int]]:
+        async for records, position in read(self, start, end):
+            for at in range(0, len(records), len(records) // 8 + 1):
+                part = records[at : at + len(records) // 8 + 1]
+                await asyncio.sleep(0.3)
+                yield part, part[-1].offset + 1
+            yield (), position
+
+    monkeypatch.setattr(AiokafkaChangelogReader, "read", read_slowly)
+    settings = settings_of(stall_ms_max=1000, data_dir=settings_of().data_dir / "empty")
+    async with serving(settings) as app:
+        stats = app.engine.stats.task("sums", 0)
+        await until(lambda: stats.restore_remaining > 0)
+        assert "to restore" in app.engine.missing()[0]
+        started_s = time.monotonic()
+        while app.engine.missing():
+            assert app.engine.alive()
+            await asyncio.sleep(0.05)
+        assert time.monotonic() - started_s > 1  # long enough to be taken for a stall
+        assert stats.restore_remaining == 0
+        await until(lambda: stats.records == 10)
