@@ -22,6 +22,7 @@ from datetime import datetime
 from hashlib import blake2b
 
 import msgspec
+from structlog.contextvars import bound_contextvars
 
 from rater.adapters.notices import Channel, ChannelName, NotNow, Undeliverable
 from rater.agents.waiting import OldestFirst
@@ -126,7 +127,8 @@ class NotificationProcessor:
         if channel is None:
             return Undeliverable("this way of telling has been switched off")
         try:
-            await channel.deliver(waiting.note, waiting.recipient)
+            with bound_contextvars(org_id=waiting.note.org_id, notification_id=waiting.note.notification_id):
+                await channel.deliver(waiting.note, waiting.recipient)
         except (NotNow, Undeliverable) as fault:
             return fault
         except Exception as error:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import signal
 import sys
 
 import click
 
+from rater import __version__
 from rater.cli.options import bootstrap_option, prefix_option, settings_with
+from rater.ops.logging import set_up
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +40,7 @@ def worker(bootstrap: str | None, topic_prefix: str | None, agents: str | None, 
     for number in (signal.SIGTERM, signal.SIGINT):  # until the loop has its own: nothing is under way yet
         signal.signal(number, lambda *_: sys.exit(0))
     settings = settings_with(bootstrap=bootstrap, topic_prefix=topic_prefix)
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("aiokafka", "faust", "mode", "stripe"):
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
+    set_up(log_level, settings.log_format)
     # Imported late: Faust takes a second that `rater --help` need not wait for.
     from rater import bootstrap as wiring
     from rater.engine.app import run_worker
@@ -51,7 +52,8 @@ def worker(bootstrap: str | None, topic_prefix: str | None, agents: str | None, 
         raise click.UsageError(f"--agents: there is no {', '.join(unknown)}; there is {', '.join(wiring.AGENTS)}")
     if lacking := wiring.lacking(settings, names):
         raise click.UsageError("; ".join(f"the {name} agent needs {lack}" for name, lack in lacking.items()))
-    log.info("agents: %s", ", ".join(names))
+    about = {"version": __version__, "group": settings.app_id, "brokers": settings.bootstrap, "pid": os.getpid()}
+    log.info("agents: %s", ", ".join(names), extra=about)
     for name, lack in wiring.lacking(settings, wiring.AGENTS).items():
         log.info("no %s agent here: it needs %s", name, lack)
     gc.set_threshold(*_GC_THRESHOLDS)

@@ -24,6 +24,7 @@ was not committed. Close it and open a new one.
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ from rater.engine.errors import (
 from rater.engine.kafka import Kafka, TaskProducer, TopicPartition
 from rater.engine.output import Outbox
 from rater.engine.state import BatchState, Changes, Meta, apply_changelog, read_meta
-from rater.engine.stats import BatchHistograms, TaskStats
+from rater.engine.stats import STAGES, BatchHistograms, TaskStats
 from rater.engine.store import LocalStore
 
 __all__ = ["Checkpoint", "TaskId"]
@@ -140,6 +141,9 @@ class Checkpoint:
             self._stats.input_records.update(of_topics)
             self._histograms.observe(len(records), time.time() - records[0].timestamp / 1000, stages_s)
         self._stats.batches += 1
+        if log.isEnabledFor(logging.DEBUG):
+            took = ", ".join(f"{stage} {took_s * 1000:.1f}" for stage, took_s in zip(STAGES, stages_s, strict=True))
+            log.debug("%s: %d records up to %s; ms: %s", self._task, len(records), positions, took)
 
     def next_due_ms(self) -> int | None:
         """When the processor has work without records, ms since the epoch."""

@@ -49,7 +49,7 @@ class Process:
 
     @property
     def last_words(self) -> str:
-        critical = [line for line in self.log.splitlines() if " CRITICAL " in line]
+        critical = [line for line in self.log.splitlines() if '"level":"critical"' in line]
         return critical[-1] if critical else f"no last words; its log ends: {self.log[-300:]}"
 
     def send(self, sign: signal.Signals) -> None:

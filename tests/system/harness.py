@@ -70,7 +70,7 @@ class Worker:
         """SIGTERM, once it is up and knows what that means; gives the exit code."""
         assert self._process is not None
         deadline_s = time.monotonic() + UP_TIMEOUT_S
-        while b" agents: " not in self._log.read_bytes()[self._started_at :] and self._process.poll() is None:
+        while b"agents: " not in self._log.read_bytes()[self._started_at :] and self._process.poll() is None:
             assert time.monotonic() < deadline_s, self.log_tail()
             time.sleep(0.05)
         self._process.send_signal(signal.SIGTERM)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from structlog.contextvars import bound_contextvars
+
 from rater.adapters.payments.gateway import Gateway, Outcome, Unresolved
 from rater.domain import moments
 from rater.domain.outputs import RechargeRequest
@@ -55,6 +57,11 @@ class Till:
 
     async def charge(self, request: RechargeRequest) -> Outcome | Unresolved:
         """Charge, or say what kept it from being known. Never raises."""
+        about = {"org_id": request.org_id, "recharge_id": request.recharge_id, "attempt": request.attempt}
+        with bound_contextvars(**about):
+            return await self._charge(request)
+
+    async def _charge(self, request: RechargeRequest) -> Outcome | Unresolved:
         async with self._places:
             if not self.room():
                 return Unresolved("the till has been shut", blames_gateway=False)

@@ -1,0 +1,108 @@
+"""What a process says of itself: one line an event, for people on a terminal, as JSON for machines.
+
+All of it goes through here, our own lines and those of aiokafka, Faust and Stripe's SDK: `logging` collects, structlog writes.
+So there is one place where phone numbers, mail addresses and secrets are masked, whatever part of a line they stand in: text,
+arguments, fields, tracebacks. What is masked: numbers in E.164, `tel:` and `sip:` addresses, mail addresses, credentials in
+URLs, what looks like a key or follows a word like `password`. A bare run of digits is not: it may be an offset or an instant.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any, Literal, TextIO
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor
+
+__all__ = ["LogFormat", "mask", "set_up"]
+
+LogFormat = Literal["auto", "console", "json"]
+
+#: They say a lot at info that only their own developers understand.
+_CHATTY = ("aiokafka", "asyncio", "faust", "mode", "stripe")
+#: Fields whose value is a number however it is written.
+_NUMBER_FIELDS = frozenset({"caller", "callee", "number", "phone"})
+
+_CREDENTIALS = re.compile(r"(?<=://)[^\s/@]+@")
+_KEYS = re.compile(r"\b(whsec_|[srp]k_(?:live|test)_)[\w+/=-]+")
+_BEARER = re.compile(r"(?i)\b(bearer|basic) +[\w.~+/=-]+")
+_SECRET = re.compile(r"(?i)((?:password|passwd|secret|token|api_?key)[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&)}\]]+")
+_MAIL = re.compile(r"([^\s@<>\"',;:()\[\]{}=|/\\])[^\s@<>\"',;:()\[\]{}=|/\\]*@([^\s@<>\"',;:()\[\]{}|/\\]+)")
+_ADDRESS = re.compile(r"(?i)\b(tel|sips?):\+?[\d().-]{4,}")
+_NUMBER = re.compile(r"\+(\d)[\d ().-]{4,}(\d\d)(?!\d)")
+
+
+def set_up(level: str, log_format: LogFormat = "auto", stream: TextIO | None = None) -> None:
+    """Send everything that is logged from `level` on to `stream` (standard error by default)."""
+    out = sys.stderr if stream is None else stream
+    as_json = log_format == "json" or (log_format == "auto" and not out.isatty())
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    common: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: Processor
+    if as_json:
+        renderer = structlog.processors.JSONRenderer(serializer=_to_json)
+    else:
+        renderer = structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=common,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                _mask_event,
+                renderer,
+            ],
+        )
+    )
+    if threshold > logging.DEBUG:
+        handler.addFilter(_is_no_service_step)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(threshold)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(max(logging.WARNING, threshold))
+
+
+def mask(text: str) -> str:
+    """The text without whatever must not be in a log."""
+    text = _CREDENTIALS.sub("…@", text)
+    text = _KEYS.sub(r"\1…", text)
+    text = _BEARER.sub(r"\1 …", text)
+    text = _SECRET.sub(r"\1…", text)
+    text = _ADDRESS.sub(r"\1:…", text)
+    text = _MAIL.sub(r"\1…@\2", text)
+    return _NUMBER.sub(r"+\1…\2", text)
+
+
+def _mask_event(logger: Any, method: str, event: EventDict) -> EventDict:
+    del logger, method
+    ordered = {name: event.pop(name) for name in ("timestamp", "level", "logger", "event") if name in event}
+    return {name: _masked(name, value) for name, value in {**ordered, **event}.items()}
+
+
+def _masked(name: str, value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return "…" if name in _NUMBER_FIELDS and value is not None else value
+    if isinstance(value, Mapping):
+        return {str(key): _masked(str(key), held) for key, held in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_masked(name, held) for held in value]
+    return "…" if name in _NUMBER_FIELDS else mask(str(value))
+
+
+def _is_no_service_step(record: logging.LogRecord) -> bool:
+    """Faust says of each of its services when it starts and stops."""
+    return record.levelno > logging.INFO or not str(record.msg).startswith("[^")
+
+
+def _to_json(event: Any, **_: Any) -> str:
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
