@@ -11,7 +11,7 @@ import asyncio
 import re
 import time
 import tomllib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,6 +190,11 @@ async def diff(bootstrap: str, topics: Topics) -> list[Difference]:
         counts = await _partition_counts(admin)
         present = [topic for topic in topics.definitions if topic.name in counts]
         configs = await _configs(admin, present)
+    return compare(topics, counts, configs)
+
+
+def compare(topics: Topics, counts: Mapping[str, int], configs: Mapping[str, Mapping[str, str]]) -> list[Difference]:
+    """In what a cluster differs that has `counts` partitions a topic, and those `configs` of the topics it has."""
     differences: list[Difference] = []
     for topic in topics.definitions:
         if topic.name not in counts:
@@ -199,7 +204,7 @@ async def diff(bootstrap: str, topics: Topics) -> list[Difference]:
             found = str(counts[topic.name])
             differences.append(Difference(topic.name, "partitions", str(topic.partitions), found))
         for name, wanted in topic.configs.items():
-            found = configs[topic.name].get(name, "unknown to the broker")
+            found = configs.get(topic.name, {}).get(name, "unknown to the broker")
             if found != wanted:
                 differences.append(Difference(topic.name, name, wanted, found))
     return differences

@@ -31,6 +31,7 @@ _COMMANDS = {
     "organization": "rater.cli.organization:organization",
     "replay": "rater.cli.replay:replay",
     "audit": "rater.cli.audit:audit",
+    "doctor": "rater.cli.doctor:doctor",
 }
 
 

@@ -1,0 +1,328 @@
+"""What the doctor asks of Kafka. Only questions: nothing here changes anything there, not even by being asked.
+
+So topics are asked about without being created, consumers read without a group, and a group's coordinator is looked for only
+where groups have been before: Kafka makes its offsets topic for the first who looks. Each answer takes a few seconds at most.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin.config_resource import ConfigResourceType
+from aiokafka.client import AIOKafkaClient
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.errors import KafkaError, for_code
+from aiokafka.protocol.admin import DescribeConfigsRequest
+from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.protocol.coordination import FindCoordinatorRequest
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.record.memory_records import MemoryRecords
+
+from rater.doctor import protocol
+from rater.engine.kafka import client_options, let_go
+from rater.fetching import read_any_header_name
+from rater.settings import Settings
+
+__all__ = [
+    "Cluster",
+    "GroupView",
+    "LastBatch",
+    "NodeView",
+    "PartitionView",
+    "TopicView",
+    "UnreachableError",
+    "View",
+    "connected",
+]
+
+CONNECT_S = 6.0
+_ANSWER_MS = 4000
+_OFFSETS_TOPIC = "__consumer_offsets"
+_UNKNOWN_TOPIC = 3
+_POLL_MS = 200
+_FETCH_BYTES = 64 * 1024
+_READ_COMMITTED = 1
+
+read_any_header_name()
+
+
+class UnreachableError(Exception):
+    """No broker answers at the address there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionView:
+    number: int
+    leader: int
+    replicas: tuple[int, ...]
+    in_sync: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicView:
+    """`error` is Kafka's code, 0 for none; `may` the bits of what the user may do."""
+
+    error: int
+    may: int
+    partitions: tuple[PartitionView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The cluster as one broker describes it; `topics` are those that were asked for."""
+
+    brokers: dict[int, str]
+    controller: int
+    topics: dict[str, TopicView]
+
+    def present(self) -> list[str]:
+        """The topics that are there and may be looked at."""
+        return [name for name, topic in self.topics.items() if topic.error == 0]
+
+    def partitions(self, topics: Collection[str]) -> list[TopicPartition]:
+        """The partitions with a leader of those of the topics that are there."""
+        return [
+            TopicPartition(name, p.number)
+            for name in topics
+            if name in self.topics
+            for p in self.topics[name].partitions
+            if p.leader >= 0
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A broker: the versions it speaks of each API, and the level of its metadata.version, supported and settled on."""
+
+    apis: dict[int, tuple[int, int]]
+    supported: int | None
+    settled: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupView:
+    """A consumer group. `static`: members with an instance id. `owned`: partitions that any of them has."""
+
+    state: str
+    members: int = 0
+    static: int = 0
+    owned: frozenset[TopicPartition] = frozenset()
+    committed: Mapping[TopicPartition, int] | None = None
+    may: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class LastBatch:
+    """The last batch of a partition. A marker ends a transaction and bears the time of the broker that wrote it."""
+
+    timestamp_ms: int
+    is_marker: bool
+
+
+@asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator["Cluster"]:
+    """Raises UnreachableError within seconds where no broker answers."""
+    client = AIOKafkaClient(**client_options(settings), request_timeout_ms=_ANSWER_MS)
+    try:
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await client.bootstrap()
+        except (KafkaError, OSError, TimeoutError, ValueError) as error:
+            raise UnreachableError(f"no broker answers at {settings.bootstrap}") from error
+        yield Cluster(settings, client)
+    finally:
+        await let_go(client.close())
+
+
+class Cluster:
+    """The cluster, to be asked. A question that is not answered raises KafkaError or TimeoutError."""
+
+    def __init__(self, settings: Settings, client: Any) -> None:
+        self._settings = settings
+        self._client = client
+
+    async def view(self, topics: Collection[str]) -> View:
+        """Brokers and these topics."""
+        answer = await self._ask(protocol.metadata(list(topics)))
+        return View(
+            brokers={node_id: f"{host}:{port}" for node_id, host, port, _ in answer.brokers},
+            controller=answer.controller_id,
+            topics={
+                name: TopicView(
+                    error,
+                    may,
+                    tuple(
+                        PartitionView(number, leader, tuple(replicas), tuple(in_sync))
+                        for _, number, leader, _, replicas, in_sync, _ in sorted(partitions, key=lambda p: int(p[1]))
+                    ),
+                )
+                for error, name, _, partitions, may in answer.topics
+            },
+        )
+
+    async def node(self, node_id: int) -> NodeView:
+        """What a broker speaks."""
+        answer = await self._ask(protocol.api_versions(), node_id)
+        supported, settled = protocol.features_of(answer)
+        apis = {key: (low, high) for key, low, high, _ in answer.api_versions}
+        return NodeView(apis, supported.get("metadata.version"), settled.get("metadata.version"))
+
+    async def topic_configs(self, topics: Collection[str]) -> dict[str, dict[str, str]]:
+        """Kafka's settings of each topic; of one that may not be described there are none."""
+        found = await self._configs(ConfigResourceType.TOPIC, list(topics), None) if topics else {}
+        return {name: configs for name, (error, configs) in found.items() if error == 0}
+
+    async def broker_configs(self, view: View) -> dict[str, str] | None:
+        """The settings of the first broker that answers, or None where they may not be described."""
+        last: Exception = TimeoutError("no broker answers")
+        for node_id in view.brokers:
+            try:
+                error, configs = (await self._configs(ConfigResourceType.BROKER, [str(node_id)], node_id))[str(node_id)]
+            except (KafkaError, TimeoutError, OSError) as failure:
+                last = failure
+            else:
+                return None if error else configs
+        raise last
+
+    async def has_groups(self) -> bool:
+        """Whether any consumer group has ever been; yes, where that can't be known."""
+        return (await self.view([_OFFSETS_TOPIC])).topics[_OFFSETS_TOPIC].error != _UNKNOWN_TOPIC
+
+    async def group(self, group_id: str, partitions: Collection[TopicPartition]) -> GroupView:
+        """A group's members and the offsets it has committed of these partitions. Raises KafkaError where it may not."""
+        coordinator = await self._ask(FindCoordinatorRequest(group_id, 0))
+        _raise(coordinator.error_code)
+        described = (await self._ask(protocol.describe_groups([group_id]), coordinator.coordinator_id)).groups[0]
+        error, _, state, _, _, members, may = described
+        _raise(error)
+        by_topic: dict[str, list[int]] = {}
+        for tp in partitions:
+            by_topic.setdefault(tp.topic, []).append(tp.partition)
+        fetched = await self._ask(OffsetFetchRequest(group_id, list(by_topic.items())), coordinator.coordinator_id)
+        _raise(getattr(fetched, "error_code", 0))
+        committed = {}
+        for topic, offsets in fetched.topics:
+            for number, offset, _, code in offsets:
+                _raise(code)
+                if offset >= 0:
+                    committed[TopicPartition(topic, number)] = offset
+        owned = [tp for member in members if member[5] for tp in _assignment(member[5])]
+        static = sum(1 for member in members if member[1])
+        return GroupView(state, len(members), static, frozenset(owned), committed, may)
+
+    async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+        """First offset and last stable offset of each."""
+        if not partitions:
+            return {}
+        async with self._consumer() as consumer:
+            first = await consumer.beginning_offsets(list(partitions))
+            last = await consumer.end_offsets(list(partitions))
+        return {tp: (first[tp], last[tp]) for tp in partitions}
+
+    async def offsets_since(self, partitions: Collection[TopicPartition], since_ms: int) -> dict[TopicPartition, int]:
+        """The first offset of each with a record of that time or later; one without such a record is left out."""
+        if not partitions:
+            return {}
+        async with self._consumer() as consumer:
+            found = await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
+        return {tp: held.offset for tp, held in found.items() if held is not None}
+
+    async def read(self, spans: Mapping[TopicPartition, tuple[int, int]], take: Callable[[Any], None], within_s: float) -> bool:
+        """Give the committed records from offset to offset of each partition to `take`; False when time ran out first."""
+        left = {tp: end for tp, (start, end) in spans.items() if start < end}
+        if not left:
+            return True
+        deadline_s = _loop_time_s() + within_s
+        async with self._consumer() as consumer:
+            consumer.assign(list(left))
+            for tp in left:
+                consumer.seek(tp, spans[tp][0])
+            while left and _loop_time_s() < deadline_s:
+                for tp, records in (await consumer.getmany(*left, timeout_ms=_POLL_MS)).items():
+                    for record in records:
+                        if record.offset < left[tp]:
+                            take(record)
+                left = {tp: end for tp, end in left.items() if await consumer.position(tp) < end}
+        return not left
+
+    async def oldest(
+        self, spans: Mapping[TopicPartition, tuple[int, int]], within_s: float
+    ) -> dict[TopicPartition, int | None]:
+        """The time of the first record from offset to offset of each: None where it could not be read in time.
+
+        A partition with no record there, but the ends of transactions alone, is left out.
+        """
+        found: dict[TopicPartition, int | None] = {}
+        left = {tp: end for tp, (start, end) in spans.items() if start < end}
+        if not left:
+            return found
+        deadline_s = _loop_time_s() + within_s
+        async with self._consumer(max_partition_fetch_bytes=_FETCH_BYTES) as consumer:
+            consumer.assign(list(left))
+            for tp in left:
+                consumer.seek(tp, spans[tp][0])
+            while left and _loop_time_s() < deadline_s:
+                for tp, records in (await consumer.getmany(*left, timeout_ms=_POLL_MS)).items():
+                    if records and records[0].offset < left[tp]:
+                        found[tp] = records[0].timestamp
+                        del left[tp]
+                        consumer.pause(tp)
+                left = {tp: end for tp, end in left.items() if await consumer.position(tp) < end}
+        return found | dict.fromkeys(left)
+
+    async def last_batch(self, leader: int, partition: TopicPartition, end: int) -> LastBatch | None:
+        """The batch before the offset `end`; None where there is none any more."""
+        topics = [(partition.topic, [(partition.partition, end - 1, _FETCH_BYTES)])]
+        answer = await self._ask(FetchRequest(_POLL_MS, 1, _FETCH_BYTES, _READ_COMMITTED, topics), leader)
+        error, records = answer.topics[0][1][0][1], answer.topics[0][1][0][-1]
+        _raise(error)
+        last = None
+        batches = MemoryRecords(records)
+        while batches.has_next():
+            batch = batches.next_batch()
+            last = LastBatch(batch.max_timestamp, batch.is_control_batch)
+        return last
+
+    async def _configs(self, kind: int, names: list[str], node_id: int | None) -> dict[str, tuple[int, dict[str, str]]]:
+        request = DescribeConfigsRequest([(kind, name, None) for name in names], include_synonyms=False)
+        answer = await self._ask(request, node_id)
+        return {name: (error, {entry[0]: entry[1] for entry in entries}) for error, _, _, name, entries in answer.resources}
+
+    async def _ask(self, request: Any, node_id: int | None = None) -> Any:
+        node = self._client.get_random_node() if node_id is None else node_id
+        async with asyncio.timeout(_ANSWER_MS / 1000):
+            return await self._client.send(node, request)
+
+    @asynccontextmanager
+    async def _consumer(self, **options: Any) -> AsyncIterator[Any]:
+        consumer = AIOKafkaConsumer(
+            **client_options(self._settings),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            request_timeout_ms=_ANSWER_MS,
+            **options,
+        )
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await consumer.start()
+            yield consumer
+        finally:
+            await let_go(consumer.stop())
+
+
+def _assignment(data: bytes) -> list[TopicPartition]:
+    decoded = ConsumerProtocolMemberAssignment.decode(data)
+    return [TopicPartition(topic, number) for topic, numbers in decoded.assignment for number in numbers]
+
+
+def _raise(code: int) -> None:
+    if code:
+        raise for_code(code)
+
+
+def _loop_time_s() -> float:
+    return asyncio.get_running_loop().time()

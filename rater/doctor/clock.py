@@ -1,0 +1,89 @@
+"""Clocks. Kafka tells nobody its time, so what can be known is one-sided, and said so.
+
+A broker writes its own time into the mark that ends a transaction. Such a mark of the future shows that this machine is behind
+the brokers; one of the past shows nothing, as it may be old. Records of switches bear the switches' time. Whether this
+machine's clock follows a time server, its kernel knows.
+"""
+
+import asyncio
+import ctypes
+import os
+
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from rater.doctor.asking import Cluster, LastBatch, View
+from rater.doctor.findings import Finding, fault, note, ok, since, warning
+
+_SKEW_MS = 2000
+_SKEW_FAULT_MS = 60_000
+_UNSYNCHRONIZED = 0x0040  # STA_UNSYNC
+_TIMEX_BYTES = 512  # more than the kernel's struct has
+_STATUS_OFFSET = 40  # on 64-bit Linux: modes (padded), offset, freq, maxerror, esterror, then status
+_TODO = "have chrony or another NTP client set this machine's clock, and the brokers' and switches'"
+
+
+async def look(cluster: Cluster, view: View, now_ms: int) -> list[Finding]:
+    """Look at the last batches of the topics, by whose clocks they bear."""
+    bounds = await cluster.bounds(view.partitions(view.present()))
+    asked = [_last(cluster, view, tp, end) for tp, (begin, end) in bounds.items() if begin < end]
+    batches = [batch for batch in await asyncio.gather(*asked) if batch is not None]
+    marks = [batch.timestamp_ms for batch in batches if batch.is_marker]
+    records = [batch.timestamp_ms for batch in batches if not batch.is_marker]
+    return judge_clocks(now_ms, marks, records)
+
+
+def look_here() -> list[Finding]:
+    """Look at this machine's own clock."""
+    return judge_own_clock(_is_synchronized())
+
+
+def judge_clocks(now_ms: int, marks_ms: list[int], records_ms: list[int]) -> list[Finding]:
+    """`marks_ms`: times brokers wrote; `records_ms`: times that switches, tools and workers wrote."""
+    findings = []
+    ahead_ms = max(marks_ms, default=now_ms) - now_ms
+    if ahead_ms > _SKEW_MS:
+        what = f"this machine's clock is at least {since(ahead_ms)} behind a broker's"
+        is_bad = ahead_ms > _SKEW_FAULT_MS
+        findings.append(fault("clock.behind_broker", what, _TODO) if is_bad else warning("clock.behind_broker", what, _TODO))
+    records_ahead_ms = max(records_ms, default=now_ms) - now_ms
+    if records_ahead_ms > _SKEW_MS:
+        what = f"a record's time is {since(records_ahead_ms)} from now: its writer's clock is ahead, or this one is behind"
+        findings.append(warning("clock.records_ahead", what, _TODO))
+    if findings:
+        return findings
+    if marks_ms:
+        newest = since(now_ms - max(marks_ms))
+        return [ok("clock.broker", f"not behind the brokers, as far as their newest time shows ({newest} ago)")]
+    return [note("clock.unknown", "no broker's time has been written yet: nothing to compare this clock with")]
+
+
+def judge_own_clock(is_synchronized: bool | None) -> list[Finding]:
+    """None: the kernel does not say, as in some containers."""
+    if is_synchronized is None:
+        return []
+    if is_synchronized:
+        return [ok("clock.synchronized", "this machine's clock follows a time server")]
+    return [note("clock.not_synchronized", "no time server sets this machine's clock, says its kernel", _TODO)]
+
+
+async def _last(cluster: Cluster, view: View, tp: TopicPartition, end: int) -> LastBatch | None:
+    leader = next(p.leader for p in view.topics[tp.topic].partitions if p.number == tp.partition)
+    try:
+        return await cluster.last_batch(leader, tp, end)
+    except (KafkaError, TimeoutError):
+        return None
+
+
+def _is_synchronized() -> bool | None:
+    if os.uname().sysname != "Linux" or ctypes.sizeof(ctypes.c_void_p) != 8:
+        return None
+    asked = ctypes.create_string_buffer(_TIMEX_BYTES)  # modes 0: read, set nothing
+    try:
+        state = ctypes.CDLL(None).adjtimex(asked)
+    except (OSError, AttributeError):
+        return None
+    if state < 0:
+        return None
+    status = ctypes.c_int.from_buffer(asked, _STATUS_OFFSET).value
+    return not status & _UNSYNCHRONIZED

@@ -1,0 +1,65 @@
+"""The whole examination: every area by itself, so that what one can't find out keeps no other from looking."""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Iterable
+from typing import Any
+
+from aiokafka.errors import KafkaError
+
+from rater.bootstrap import topics_of
+from rater.doctor import acl, broker, catalog, clock, lag, settings, topics, versions
+from rater.doctor.asking import Cluster, UnreachableError, connected
+from rater.doctor.findings import Finding, fault
+from rater.settings import Settings
+
+AREAS = ("broker", "versions", "settings", "topics", "acl", "lag", "catalog", "clock")
+_AREA_S = 30.0
+
+
+async def examine(given: Settings) -> list[Finding]:
+    """Everything there is to say, area by area. Within seconds where no broker answers, within a minute in any case."""
+    here = [*versions.look(), *settings.look(given), *clock.look_here()]
+    try:
+        async with connected(given) as cluster:
+            there = await _ask(cluster, given)
+    except UnreachableError as error:
+        todo = "is Kafka up, and is that its address (RATER_BOOTSTRAP)? Topics, ACLs, lag and catalog could not be looked at"
+        there = [fault("broker.unreachable", str(error), todo)]
+    return _in_order([*there, *here])
+
+
+async def _ask(cluster: Cluster, given: Settings) -> list[Finding]:
+    ours = topics_of(given)
+    try:
+        view = await cluster.view([topic.name for topic in ours.definitions])
+    except (KafkaError, TimeoutError, OSError) as error:
+        return [_silent("broker", error)]
+    now_ms = time.time_ns() // 1_000_000
+    areas: dict[str, Coroutine[Any, Any, list[Finding]]] = {
+        "broker": broker.look(cluster, given, view),
+        "topics": topics.look(cluster, ours, view),
+        "acl": acl.look(cluster, given, ours, view),
+        "lag": lag.look(cluster, given, ours, view, now_ms),
+        "catalog": catalog.look(cluster, ours, view),
+        "clock": clock.look(cluster, view, now_ms),
+    }
+    found = await asyncio.gather(*(_bounded(area, looking) for area, looking in areas.items()))
+    return [finding for findings in found for finding in findings]
+
+
+async def _bounded(area: str, looking: Coroutine[Any, Any, list[Finding]]) -> list[Finding]:
+    try:
+        async with asyncio.timeout(_AREA_S):
+            return await looking
+    except (KafkaError, TimeoutError, OSError) as error:
+        return [_silent(area, error)]
+
+
+def _silent(area: str, error: Exception) -> Finding:
+    todo = "look again; if it stays, see the brokers' logs, and what this user may do (area acl)"
+    return fault(f"{area}.unknown", f"could not be looked at: {type(error).__name__} {error}".rstrip(), todo)
+
+
+def _in_order(findings: Iterable[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda finding: AREAS.index(finding.area))

@@ -1,0 +1,116 @@
+"""The settings: which there are and from where, and what of them does not go together with this machine."""
+
+import os
+import re
+import shutil
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from rater.bootstrap import AGENTS, lacking
+from rater.doctor.findings import Finding, fault, note, ok, warning
+from rater.settings import Settings
+
+_MIB = 1024 * 1024
+_ROOM_WARNING_BYTES = 2048 * _MIB
+_ROOM_FAULT_BYTES = 256 * _MIB
+_HIDDEN = "***"
+_USER_IN_URL = re.compile(r"//[^/@]*@")
+_LOOPBACK = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[?::1\]?)(:\d+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A folder as the file system has it; `free_bytes` None where that can't be known."""
+
+    path: Path
+    is_writable: bool
+    free_bytes: int | None
+
+
+def look(settings: Settings) -> list[Finding]:
+    """Look at settings and data folder; asks nobody, and makes nothing."""
+    return [
+        ok("settings.set", _told(settings)),
+        *judge_agents(lacking(settings, AGENTS)),
+        *judge_place(_place(settings.data_dir)),
+        *judge_bootstrap(settings),
+    ]
+
+
+def judge_agents(lacks: Mapping[str, str]) -> list[Finding]:
+    """`lacks`: agent → the setting it can't run without. Fine where another worker has it set."""
+    return [
+        note(
+            "settings.agent_not_set_up",
+            f"the {agent} agent does not run with these settings",
+            f"set {setting} where it is to run",
+        )
+        for agent, setting in lacks.items()
+    ]
+
+
+def judge_place(place: Place) -> list[Finding]:
+    """Where the local stores are: a cache, but a worker without one does not start."""
+    if not place.is_writable:
+        todo = "give it to the worker's user, or set RATER_DATA_DIR to a folder of its own"
+        return [fault("settings.data_dir", f"{place.path} can't be written to by this user", todo)]
+    if place.free_bytes is None:
+        return []
+    room = f"{place.free_bytes // _MIB} MiB are left for {place.path}"
+    todo = "make room, or set RATER_DATA_DIR to another disk: what is there is rebuilt from Kafka"
+    if place.free_bytes < _ROOM_FAULT_BYTES:
+        return [fault("settings.disk_full", room, todo)]
+    if place.free_bytes < _ROOM_WARNING_BYTES:
+        return [warning("settings.disk_low", room, todo)]
+    return [ok("settings.data_dir", room)]
+
+
+def judge_bootstrap(settings: Settings) -> list[Finding]:
+    """Whether calls and money go over the network for all to read."""
+    away = [host for host in settings.bootstrap.split(",") if not _LOOPBACK.fullmatch(host.strip())]
+    security = getattr(settings, "kafka_security", "plaintext")
+    if not away or security in ("ssl", "sasl_ssl"):
+        return []
+    what = f"calls and money go to {away[0]} unencrypted ({security})"
+    return [warning("settings.plaintext", what, "RATER_KAFKA_SECURITY=sasl_ssl, with a TLS listener on the brokers")]
+
+
+def _told(settings: Settings) -> str:
+    told = [f"{name}={_shown(getattr(settings, name))} ({source})" for name, source in sorted(_sources(settings).items())]
+    return ", ".join(told) or "no setting is set: all are at their defaults"
+
+
+def _sources(settings: Settings) -> dict[str, str]:
+    """What is set → where: the command line goes before the environment, which goes before the file."""
+    environment = {name.lower() for name in os.environ}
+    file = os.environ.get("RATER_SETTINGS_FILE")
+    in_file = tomllib.loads(Path(file).read_text()) if file else {}
+    sources = {}
+    for name in settings.model_fields_set:
+        if f"rater_{name}" in environment:
+            sources[name] = "environment"
+        elif name in in_file:
+            sources[name] = str(file)
+        else:
+            sources[name] = "command line"
+    return sources
+
+
+def _shown(value: object) -> str:
+    return _HIDDEN if isinstance(value, SecretStr) else _USER_IN_URL.sub(f"//{_HIDDEN}@", str(value))
+
+
+def _place(folder: Path) -> Place:
+    there = folder.absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    is_writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    try:
+        free_bytes = shutil.disk_usage(there).free
+    except OSError:
+        free_bytes = None
+    return Place(folder.absolute(), is_writable, free_bytes)
