@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
@@ -36,7 +35,6 @@ def doctor(quiet: bool, as_json: bool, bootstrap: str | None, topic_prefix: str 
       rater doctor --json | jq 'select(.severity == "fault")'
     """
     settings = settings_with(bootstrap=bootstrap, topic_prefix=topic_prefix)
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it would say there are findings for
     findings = asyncio.run(examine(settings))
     shown = [finding for finding in findings if not quiet or finding.severity in ("warning", "fault")]
     if as_json:

@@ -5,8 +5,9 @@ where groups have been before: Kafka makes its offsets topic for the first who l
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,15 +127,17 @@ class LastBatch:
 async def connected(settings: Settings) -> AsyncIterator["Cluster"]:
     """Raises UnreachableError within seconds where no broker answers."""
     client = AIOKafkaClient(**client_options(settings), request_timeout_ms=_ANSWER_MS)
-    try:
+    with _listening() as heard:
         try:
-            async with asyncio.timeout(CONNECT_S):
-                await client.bootstrap()
-        except (KafkaError, OSError, TimeoutError, ValueError) as error:
-            raise UnreachableError(f"no broker answers at {settings.bootstrap}") from error
-        yield Cluster(settings, client)
-    finally:
-        await let_go(client.close())
+            try:
+                async with asyncio.timeout(CONNECT_S):
+                    await client.bootstrap()
+            except (KafkaError, OSError, TimeoutError, ValueError) as error:
+                why = f" ({heard[-1]})" if heard else ""
+                raise UnreachableError(f"no broker answers at {settings.bootstrap}{why}") from error
+            yield Cluster(settings, client)
+        finally:
+            await let_go(client.close())
 
 
 class Cluster:
@@ -312,6 +315,32 @@ class Cluster:
             yield consumer
         finally:
             await let_go(consumer.stop())
+
+
+class _Listener(logging.Handler):
+    """What aiokafka says of a connection that fails: it logs it, and raises something that does not tell why."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.heard: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        cause = record.args[-1] if isinstance(record.args, tuple) and record.args else record.getMessage()
+        self.heard.append(str(cause) or type(cause).__name__)
+
+
+@contextmanager
+def _listening() -> Iterator[list[str]]:
+    """Meanwhile aiokafka's errors go into the list, and nowhere else: there are findings to tell them."""
+    log, listener = logging.getLogger("aiokafka"), _Listener()
+    before = log.propagate
+    log.addHandler(listener)
+    log.propagate = False
+    try:
+        yield listener.heard
+    finally:
+        log.propagate = before
+        log.removeHandler(listener)
 
 
 def _assignment(data: bytes) -> list[TopicPartition]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from aiokafka.errors import KafkaError
 
 from rater.doctor.asking import Cluster, NodeView, View
-from rater.doctor.findings import Finding, fault, listed, note, ok, warning
+from rater.doctor.findings import Finding, counted, fault, listed, note, ok, warning
 from rater.settings import Settings
 
 BROKERS_WANTED = 3
@@ -65,8 +65,8 @@ def judge_brokers(view: View, nodes: Mapping[int, NodeView | None]) -> list[Find
     if len(view.brokers) < BROKERS_WANTED:
         what = f"{len(view.brokers)} of at least {BROKERS_WANTED} brokers: one that fails stops everything"
         findings.append(note("broker.few", what, "fine for a trial; a cluster that holds money has three copies of all"))
-    number = len(view.brokers)
-    summary = f"{number} broker{'' if number == 1 else 's'} ({listed(list(view.brokers.values()))}), {listed(sorted(releases))}"
+    addresses = listed(list(view.brokers.values()))
+    summary = f"{counted(len(view.brokers), 'broker')} ({addresses}), {listed(sorted(releases))}"
     return [ok("broker.reachable", summary), *findings] if not silent else findings
 
 

@@ -35,7 +35,7 @@ async def look(cluster: Cluster, view: View, now_ms: int) -> list[Finding]:
 
 def look_here() -> list[Finding]:
     """Look at this machine's own clock."""
-    return judge_own_clock(_is_synchronized())
+    return judge_own_clock(is_synchronized=_is_synchronized())
 
 
 def judge_clocks(now_ms: int, marks_ms: list[int], records_ms: list[int]) -> list[Finding]:
@@ -58,7 +58,7 @@ def judge_clocks(now_ms: int, marks_ms: list[int], records_ms: list[int]) -> lis
     return [note("clock.unknown", "no broker's time has been written yet: nothing to compare this clock with")]
 
 
-def judge_own_clock(is_synchronized: bool | None) -> list[Finding]:
+def judge_own_clock(*, is_synchronized: bool | None) -> list[Finding]:
     """None: the kernel does not say, as in some containers."""
     if is_synchronized is None:
         return []

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Finding", "Severity", "fault", "listed", "note", "ok", "since", "warning"]
+__all__ = ["Finding", "Severity", "counted", "fault", "listed", "note", "ok", "since", "warning"]
 
 #: `ok`: looked at and in order. `note`: worth knowing. `warning`: will hurt, or hurts a part. `fault`: hurts now.
 Severity = Literal["ok", "note", "warning", "fault"]
@@ -41,6 +41,11 @@ def warning(code: str, what: str, todo: str) -> Finding:
 
 def fault(code: str, what: str, todo: str) -> Finding:
     return Finding(code, "fault", what, todo)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 rate`, `2 rates`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def listed(things: Collection[str], most: int = _LISTED_MAX) -> str:

@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 
 from rater.bootstrap import AGENTS, lacking
 from rater.doctor.asking import Cluster, GroupView, View
-from rater.doctor.findings import Finding, fault, listed, note, ok, since, warning
+from rater.doctor.findings import Finding, counted, fault, listed, note, ok, since, warning
 from rater.doctor.work import WORK, group_of
 from rater.settings import Settings
 from rater.topics import Topics
@@ -104,25 +104,25 @@ def judge_lag(lag: Lag, retention_ms: Mapping[str, int], now_ms: int) -> list[Fi
         what = f"{lag.agent}: nobody has {listed([_name(tp) for tp in sorted(lag.unowned)])}"
         findings.append(fault("lag.unowned", what, "do all workers run the same version, and know the same RATER_PARTITIONS?"))
     elif oldest_ms is not None and now_ms - oldest_ms >= _BEHIND_WARNING_MS:
-        what = f"{lag.agent}: {_amount(lag, now_ms)}, with {_workers(group)}"
+        what = f"{lag.agent}: {_amount(lag, now_ms)}, with {counted(group.members, 'worker')}"
         todo = "is a worker stuck (its log, /livez)? Else start more, up to one a partition (docs/performance.md)"
         late = now_ms - oldest_ms >= _BEHIND_FAULT_MS
         findings.append(fault("lag.behind", what, todo) if late else warning("lag.behind", what, todo))
     else:
-        findings.append(ok("lag.group", f"{lag.agent}: {_workers(group)}, {_amount(lag, now_ms)}"))
+        findings.append(ok("lag.group", f"{lag.agent}: {counted(group.members, 'worker')}, {_amount(lag, now_ms)}"))
     return [*findings, *_membership(lag)]
 
 
-def judge_letters(letters: Letters, is_whole: bool) -> list[Finding]:
+def judge_letters(letters: Letters, *, is_whole: bool) -> list[Finding]:
     """Calls that could not be rated, of the last day."""
     findings = []
     least = "" if is_whole else "at least "
     if letters.retryable:
-        what = f"{least}{_counted(letters.retryable)} in 24 h: not rated, retryable"
+        what = f"{least}{_by_code(letters.retryable)} in 24 h: not rated, retryable"
         todo = "mend the cause (rater replay shows which and why), then rater replay --go"
         findings.append(warning("lag.retryable_letters", what, todo))
     if letters.others:
-        what = f"{least}{_counted(letters.others)} in 24 h: not to be rated as they are"
+        what = f"{least}{_by_code(letters.others)} in 24 h: not to be rated as they are"
         findings.append(note("lag.dead_letters", what, "tell those who send them; the topic has each with its reason"))
     if not findings and is_whole:
         findings.append(ok("lag.letters", "no dead letter in 24 h"))
@@ -132,9 +132,8 @@ def judge_letters(letters: Letters, is_whole: bool) -> list[Finding]:
 def _losing(lag: Lag, retention_ms: Mapping[str, int], now_ms: int) -> Iterable[Finding]:
     lost = {tp: waiting.lost for tp, waiting in lag.waiting.items() if waiting.lost}
     if lost:
-        what = (
-            f"{lag.agent}: retention has taken {sum(lost.values())} records of {listed([_name(tp) for tp in lost])} unprocessed"
-        )
+        amount, places = counted(sum(lost.values()), "record"), listed([_name(tp) for tp in lost])
+        what = f"{lag.agent}: retention has taken {amount} of {places} unprocessed"
         todo = "publish those calls again from the switches; RATER_ACCEPT_LOST_INPUT=true lets a worker go on without them"
         yield fault("lag.lost", what, todo)
     for tp, waiting in lag.waiting.items():
@@ -159,7 +158,7 @@ def _membership(lag: Lag) -> Iterable[Finding]:
         )
         yield note("lag.no_instance_id", what, "give each worker a RATER_INSTANCE_ID of its own that stays")
     if group.members > lag.partitions > 0:
-        what = f"{lag.agent}: {group.members} workers for {lag.partitions} partitions: some have nothing to do"
+        what = f"{lag.agent}: {group.members} workers for {counted(lag.partitions, 'partition')}: some have nothing to do"
         yield note("lag.too_many_workers", what, "that many in reserve are enough")
 
 
@@ -168,18 +167,15 @@ def _amount(lag: Lag, now_ms: int) -> str:
         return "nothing waits"
     oldest_ms = [waiting.oldest_ms for waiting in lag.waiting.values() if waiting.oldest_ms is not None]
     age = f", the oldest for {since(now_ms - min(oldest_ms))}" if oldest_ms else ""
-    return f"up to {sum(waiting.offsets for waiting in lag.waiting.values())} records wait{age}"
-
-
-def _workers(group: GroupView) -> str:
-    return f"{group.members} worker{'' if group.members == 1 else 's'}"
+    most = counted(sum(waiting.offsets for waiting in lag.waiting.values()), "record")
+    return f"at most {most} waiting{age}"
 
 
 def _name(tp: TopicPartition) -> str:
     return f"{tp.topic}[{tp.partition}]"
 
 
-def _counted(counts: Counter[str]) -> str:
+def _by_code(counts: Counter[str]) -> str:
     return listed([f"{count} {code}" for code, count in counts.most_common()])
 
 
@@ -209,4 +205,4 @@ async def _letters(cluster: Cluster, dead: list[TopicPartition], now_ms: int) ->
     letters = Letters()
     starts, ends = await cluster.offsets_since(dead, now_ms - _LETTERS_MS), await cluster.bounds(dead)
     is_whole = await cluster.read({tp: (start, ends[tp][1]) for tp, start in starts.items()}, letters.take, _LETTERS_S)
-    return judge_letters(letters, is_whole)
+    return judge_letters(letters, is_whole=is_whole)

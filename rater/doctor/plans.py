@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from rater.doctor.findings import Finding, fault, listed, note, ok, warning
+from rater.doctor.findings import Finding, counted, fault, listed, note, ok, warning
 from rater.domain.deck import PricedRow
 from rater.domain.plans import Plan
 
@@ -36,7 +36,7 @@ def judge_plans(plans: Mapping[str, Plan], rows: Iterable[PricedRow], holders: H
             places[row.service].add((row.country, row.number_type))
     findings = [finding for plan in plans.values() for finding in _use(plan, places.get(plan.service))]
     if plans:
-        findings.insert(0, ok("catalog.plans", f"{len(plans)} plan{'' if len(plans) == 1 else 's'} ({listed(sorted(plans))})"))
+        findings.insert(0, ok("catalog.plans", f"{counted(len(plans), 'plan')} ({listed(sorted(plans))})"))
     return [*findings, *_held(plans, holders)]
 
 
@@ -73,7 +73,7 @@ def _use(plan: Plan, places: set[Place] | None) -> Iterable[Finding]:
 def _held(plans: Mapping[str, Plan], holders: Holders) -> Iterable[Finding]:
     gone = {plan_id: users for (_, plan_id), users in sorted(holders.users.items()) if plan_id not in plans}
     if gone:
-        plans_gone = listed([f"{plan_id} ({users} users)" for plan_id, users in gone.items()])
+        plans_gone = listed([f"{plan_id} ({counted(users, 'user')})" for plan_id, users in gone.items()])
         what = f"users hold plans that the catalog has not, and get no minutes: {plans_gone}"
         yield fault("catalog.plan_missing", what, f"{_LOAD}, or give them another (rater users set)")
     for (licence, plan_id), users in sorted(holders.users.items()):

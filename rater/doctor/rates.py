@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
-from rater.doctor.findings import Finding, fault, listed, note, ok, warning
+from rater.doctor.findings import Finding, counted, fault, listed, note, ok, warning
 from rater.domain import moments
 from rater.domain.deck import PricedRow
 
@@ -35,7 +35,7 @@ def judge_rates(rows: Iterable[PricedRow], now_us: int) -> list[Finding]:
     count = sum(len(found) for prefixes in tables.values() for found in prefixes.values())
     cards = sorted({card for card, _, _ in tables})
     return [
-        ok("catalog.rates", f"{count} rates of {len(cards)} rate card{'' if len(cards) == 1 else 's'} ({listed(cards)})"),
+        ok("catalog.rates", f"{counted(count, 'rate')} of {counted(len(cards), 'rate card')} ({listed(cards)})"),
         *findings,
     ]
 
@@ -62,7 +62,7 @@ def _validity(table: Table, prefixes: Prefixes, until_us: Mapping[str, int | Non
     name = named(table)
     over = [p for p, until in until_us.items() if until is None and all(row.to_us <= now_us for row in prefixes[p])]
     if len(over) == len(prefixes):
-        what = f"{name}: all {len(over)} prefixes have expired: calls become dead letters, no_rate"
+        what = f"{name}: every rate has expired: calls become dead letters, no_rate"
         yield warning("catalog.card_expired", what, f"{_LOAD}, then rater replay")
         return
     bare = [prefix for prefix in over if not _falls_back(prefix, until_us, now_us)]
@@ -72,7 +72,7 @@ def _validity(table: Table, prefixes: Prefixes, until_us: Mapping[str, int | Non
     covered = len(over) - len(bare)
     if covered:
         yield note(
-            "catalog.rates_fall_back", f"{name}: {covered} prefixes have expired; shorter ones price their calls (rule 8)"
+            "catalog.rates_fall_back", f"{name}: prefixes that expired, whose calls shorter ones price (rule 8): {covered}"
         )
     soon = {p: until for p, until in until_us.items() if until is not None and until <= now_us + _SOON_US}
     bare = sorted((p for p, until in soon.items() if not _falls_back(p, until_us, until)), key=lambda p: (soon[p], p))
@@ -81,7 +81,8 @@ def _validity(table: Table, prefixes: Prefixes, until_us: Mapping[str, int | Non
         what = f"{name}: expire within {SOON_DAYS} days with no successor, the first at {first}: {_shown(bare, prefixes)}"
         yield warning("catalog.rates_expire", what, f"{_LOAD} with rows whose effective_from is that instant at the latest")
     if len(soon) > len(bare):
-        what = f"{name}: {len(soon) - len(bare)} prefixes expire within {SOON_DAYS} days; shorter ones then take over (rule 8)"
+        number = len(soon) - len(bare)
+        what = f"{name}: prefixes that shorter ones price (rule 8) once they expire within {SOON_DAYS} days: {number}"
         yield note("catalog.rates_will_fall_back", what)
 
 
@@ -117,7 +118,8 @@ def _overlaps(tables: Mapping[Table, Prefixes], now_us: int) -> Iterable[Finding
                 if earlier.from_us < later.from_us < earlier.to_us
             ]
     if pairs:
-        what = f"{len(pairs)} rates overlap; the later effective_from wins while both are valid (rule 8): {listed(pairs)}"
+        overlaps = counted(len(pairs), "overlap")
+        what = f"{overlaps}; the later effective_from wins while both are valid (rule 8): {listed(pairs)}"
         yield note("catalog.rates_overlap", what, "nothing, if meant; else give the earlier an effective_to")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 
 from rater.doctor.asking import Cluster, PartitionView, TopicView, View
-from rater.doctor.findings import Finding, fault, listed, ok, warning
+from rater.doctor.findings import Finding, counted, fault, listed, note, ok, warning
 from rater.topics import Difference, Topics, compare
 
 COPIES_WANTED = 3
@@ -19,19 +19,21 @@ async def look(cluster: Cluster, topics: Topics, view: View) -> list[Finding]:
 
 def judge_topics(topics: Topics, view: View, configs: Mapping[str, Mapping[str, str]]) -> list[Finding]:
     """`configs`: Kafka's settings of the topics that may be described."""
-    hidden = {name for name, topic in view.topics.items() if topic.error == _NOT_ALLOWED}
+    hidden = sorted(name for name, topic in view.topics.items() if topic.error == _NOT_ALLOWED)
     counts = {name: len(view.topics[name].partitions) for name in view.present()}
-    differences = [
-        difference
-        for difference in compare(topics, counts, configs)
-        if difference.topic in configs or (difference.what == "partitions")
-        or (difference.what == "topic" and difference.topic not in hidden)
-    ]  # fmt: skip
+
+    def is_known(difference: Difference) -> bool:
+        if difference.what == "topic":
+            return difference.topic not in hidden
+        return difference.what == "partitions" or difference.topic in configs
+
+    differences = [difference for difference in compare(topics, counts, configs) if is_known(difference)]
     findings = [*_differences(differences), *_copies(view, configs), *_partitions(view)]
     if not findings and counts:
-        findings = [
-            ok("topics.defined", f"{len(counts)} topics are there as they are defined, every partition with all its copies")
-        ]
+        seen = f"{counted(len(counts), 'topic')} as defined, every partition with all its copies"
+        findings = [ok("topics.defined", seen)]
+    if hidden:
+        findings.append(note("topics.hidden", f"this user may not see {listed(hidden)}", "look as one who may DESCRIBE them"))
     return findings
 
 

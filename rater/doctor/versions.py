@@ -26,8 +26,8 @@ def look() -> list[Finding]:
     return [
         ok("versions.rater", f"rater {__version__} on Python {platform.python_version()}"),
         *judge_libraries(required, found, _locked()),
-        judge_core(compiled.is_used()),
-        *judge_zones(_has_zones()),
+        judge_core(is_compiled=compiled.is_used()),
+        *judge_zones(has_zones=_has_zones()),
     ]
 
 
@@ -56,14 +56,14 @@ def judge_libraries(
     return findings
 
 
-def judge_core(is_compiled: bool) -> Finding:
+def judge_core(*, is_compiled: bool) -> Finding:
     """The core may run as source: the same results, more slowly."""
     if is_compiled:
         return ok("versions.core", "the core is compiled")
     return note("versions.core", "the core runs as Python source: the same results, more slowly", "python -m rater.compiled")
 
 
-def judge_zones(has_zones: bool) -> list[Finding]:
+def judge_zones(*, has_zones: bool) -> list[Finding]:
     """Months are counted in an organization's own time zone (rule 11)."""
     if has_zones:
         return []

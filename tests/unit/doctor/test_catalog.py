@@ -1,0 +1,58 @@
+"""What is said of the catalog's rows and of organizations that no rate prices (rules 2, 8)."""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from rater.doctor.catalog import Accounts, Rows, judge_faulty, judge_organizations
+from tests.unit.doctor.test_rates import NOW_US, PAST, row
+
+
+@dataclass
+class Record:
+    topic: str
+    key: bytes
+    value: bytes | None
+
+
+def event(data: dict[str, str]) -> Record:
+    return Record("e", b"o", msgspec.json.encode({"org_id": "o", "type": "organization.changed", "data": data}))
+
+
+def test_a_row_that_was_mended_is_not_faulty_any_more() -> None:
+    rows = Rows("plan")
+    rows.take(Record("rate", b"r", b"{"))
+    assert judge_faulty(rows.faulty)[0].severity == "fault"
+    rows.take(Record("rate", b"r", None))
+    assert judge_faulty(rows.faulty) == []
+
+
+def test_an_organization_in_a_currency_without_rates_is_named() -> None:
+    (found,) = judge_organizations(Accounts(currencies={"o": "EUR"}), [row("44")], NOW_US)
+    assert (found.code, "o (EUR)" in found.what) == ("catalog.currency_without_rates", True)
+
+
+def test_an_organization_whose_card_has_no_rate_left_is_named() -> None:
+    rows = [row("44"), row("44", end=PAST, rate_card="gold", rate_id="gold")]
+    (found,) = judge_organizations(Accounts(cards={"o": ("gold", "USD")}), rows, NOW_US)
+    assert (found.code, "o (gold USD)" in found.what) == ("catalog.card_without_rates", True)
+
+
+def test_an_organization_with_rates_is_in_order() -> None:
+    assert judge_organizations(Accounts(currencies={"o": "USD"}, cards={"o": ("default", "USD")}), [row("44")], NOW_US) == []
+
+
+def test_the_rate_card_is_that_of_the_last_change_and_a_number_changes_none() -> None:
+    accounts = Accounts()
+    accounts.take_event(event({"currency": "USD", "rate_card": "gold"}))
+    accounts.take_event(event({"change": "number.put", "number": "+1"}))
+    assert accounts.cards == {"o": ("gold", "USD")}
+
+
+def test_a_user_that_was_removed_holds_no_plan() -> None:
+    accounts = Accounts()
+    entry = {"entry": "user", "org_id": "o", "user_id": "u", "change": "put", "licences": {"calling_plan": "p"}}
+    accounts.take_entry(Record("d", b"o", msgspec.json.encode(entry)))
+    assert accounts.holders().users == {("calling_plan", "p"): 1}
+    accounts.take_entry(Record("d", b"o", msgspec.json.encode(entry | {"change": "remove", "licences": None})))
+    assert accounts.holders().users == {}
