@@ -25,6 +25,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from rater.agents.rating import partition_of
+from rater.connection import Brokers, client_options
 from rater.domain import reading
 from rater.domain.rejection import Rejected
 from rater.kafka import producer, require_topics
@@ -82,10 +83,10 @@ def command(type_: str, org_id: str, command_id: str, **fields: Any) -> Command:
 class Administration:
     """Commands for one organization, on one connection."""
 
-    def __init__(self, bootstrap: str, topics: Topics, app_id: str, org_id: str, timeout_s: float) -> None:
+    def __init__(self, brokers: Brokers, topics: Topics, app_id: str, org_id: str, timeout_s: float) -> None:
         """`timeout_s`: how long nothing may come of any command before waiting ends."""
         self.place: Place | None = None
-        self._bootstrap = bootstrap
+        self._brokers = brokers
         self._topics = topics
         self._app_id = app_id
         self._org_id = org_id
@@ -111,10 +112,10 @@ class Administration:
         """Readers that stand at the ends of the partition's outputs before anything is published."""
         topics = self._topics
         committed = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap, isolation_level="read_committed", enable_auto_commit=False
+            **client_options(self._brokers), isolation_level="read_committed", enable_auto_commit=False
         )
-        written = AIOKafkaConsumer(bootstrap_servers=self._bootstrap)
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+        written = AIOKafkaConsumer(**client_options(self._brokers))
+        admin = AIOKafkaAdminClient(**client_options(self._brokers))
         try:
             await committed.start()
             await require_topics(committed._client, [topics.command, topics.event, topics.dead_letter])
@@ -133,7 +134,7 @@ class Administration:
     async def _publish(self, commands: Sequence[Command], partition: int) -> int:
         """Gives the offset of the last one, once all are acknowledged."""
         topic, key, offset = self._topics.command, self._org_id.encode(), -1
-        async with producer(self._bootstrap) as out:
+        async with producer(self._brokers) as out:
             sends = [await out.send(topic, msgspec.json.encode(each), key=key, partition=partition) for each in commands]
             await out.flush()
             for send in sends:

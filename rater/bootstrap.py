@@ -187,7 +187,7 @@ def _endpoints(settings: Settings, accounts: str, topics: Topics) -> list[Compan
 
     secrets = settings.stripe_webhook_secrets.get_secret_value().split(",")
     place = (settings.stripe_webhook_host, settings.stripe_webhook_port)
-    return [StripeEndpoint(secrets, accounts, settings.bootstrap, topics.command, *place)]
+    return [StripeEndpoint(secrets, accounts, settings.brokers, topics.command, *place)]
 
 
 def _own_group(settings: Settings, agent: str) -> Settings:

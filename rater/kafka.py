@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
+from rater.connection import Brokers, client_options
 from rater.fetching import read_any_header_name
 from rater.simulation import LogRecord
 from rater.topics import Topics, TopicsError
@@ -28,9 +29,9 @@ class BusyError(Exception):
 
 
 @contextlib.asynccontextmanager
-async def producer(bootstrap: str) -> AsyncIterator[AIOKafkaProducer]:
+async def producer(brokers: Brokers) -> AsyncIterator[AIOKafkaProducer]:
     """An idempotent producer with Kafka's default partitioner."""
-    made = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, linger_ms=5, max_request_size=12_000_000)
+    made = AIOKafkaProducer(**client_options(brokers), enable_idempotence=True, linger_ms=5, max_request_size=12_000_000)
     try:
         await made.start()
         yield made
@@ -38,10 +39,10 @@ async def producer(bootstrap: str) -> AsyncIterator[AIOKafkaProducer]:
         await made.stop()
 
 
-async def publish_rows(bootstrap: str, topic: str, rows: Iterable[tuple[str, dict[str, Any]]]) -> list[LogRecord]:
+async def publish_rows(brokers: Brokers, topic: str, rows: Iterable[tuple[str, dict[str, Any]]]) -> list[LogRecord]:
     """Publish keyed messages, each acknowledged; gives what was published."""
     sent = []
-    async with producer(bootstrap) as out:
+    async with producer(brokers) as out:
         await require_topics(out.client, [topic])
         acknowledgements = []
         for key, message in rows:
@@ -55,10 +56,10 @@ async def publish_rows(bootstrap: str, topic: str, rows: Iterable[tuple[str, dic
 
 
 @contextlib.asynccontextmanager
-async def reader(bootstrap: str, topics: Sequence[str]) -> AsyncIterator[AIOKafkaConsumer]:
+async def reader(brokers: Brokers, topics: Sequence[str]) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer of all partitions of the topics, from their beginnings, of committed records only."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap, isolation_level="read_committed", enable_auto_commit=False, auto_offset_reset="earliest"
+        **client_options(brokers), isolation_level="read_committed", enable_auto_commit=False, auto_offset_reset="earliest"
     )
     try:
         await consumer.start()
@@ -74,13 +75,13 @@ async def reader(bootstrap: str, topics: Sequence[str]) -> AsyncIterator[AIOKafk
         await consumer.stop()
 
 
-async def read_all(bootstrap: str, topics: Sequence[str]) -> tuple[list[LogRecord], bool]:
+async def read_all(brokers: Brokers, topics: Sequence[str]) -> tuple[list[LogRecord], bool]:
     """Everything in the topics, each partition in its order, and whether retention has taken what came before.
 
     Topics written in one transaction agree only as of an instant at which none was under way: it waits for such a
     one. Raises `BusyError` where there is none for long.
     """
-    async with reader(bootstrap, topics) as consumer:
+    async with reader(brokers, topics) as consumer:
         partitions = list(consumer.assignment())
         ends = await _quiet_ends(consumer, partitions)
         truncated = any(begin > 0 for begin in (await consumer.beginning_offsets(partitions)).values())
@@ -99,11 +100,11 @@ async def require_topics(client: Any, topics: Sequence[str]) -> None:
         raise TopicsError(f"there is no topic {', '.join(missing)}; `rater topics apply` makes them")
 
 
-async def lag(bootstrap: str, topics: Topics, app_id: str) -> int:
+async def lag(brokers: Brokers, topics: Topics, app_id: str) -> int:
     """Input records that are not committed yet."""
     inputs = [TopicPartition(t, p) for t in (topics.cdr, topics.command) for p in range(topics.account_partitions)]
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    consumer = AIOKafkaConsumer(**client_options(brokers))
+    admin = AIOKafkaAdminClient(**client_options(brokers))
     await consumer.start()
     await admin.start()
     try:

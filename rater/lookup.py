@@ -10,6 +10,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from rater.agents.rating import partition_of
+from rater.connection import Brokers
 from rater.kafka import reader
 from rater.topics import Topics
 
@@ -20,22 +21,22 @@ _POLL_MS = 200
 Message = dict[str, Any]
 
 
-async def account_state(bootstrap: str, topics: Topics, org_id: str) -> Message | None:
+async def account_state(brokers: Brokers, topics: Topics, org_id: str) -> Message | None:
     """The latest state, or None where the organization has none."""
-    found = await _latest(bootstrap, topics.state, org_id, 1)
+    found = await _latest(brokers, topics.state, org_id, 1)
     return found[0] if found else None
 
 
-async def last_events(bootstrap: str, topics: Topics, org_id: str, count: int) -> list[Message]:
+async def last_events(brokers: Brokers, topics: Topics, org_id: str, count: int) -> list[Message]:
     """The last events the topic still has, oldest first."""
-    return await _latest(bootstrap, topics.event, org_id, count)
+    return await _latest(brokers, topics.event, org_id, count)
 
 
-async def directory(bootstrap: str, topics: Topics, org_id: str, entry: Literal["user", "number"]) -> list[Message]:
+async def directory(brokers: Brokers, topics: Topics, org_id: str, entry: Literal["user", "number"]) -> list[Message]:
     """The organization's users or numbers as they are now, by name."""
     name = "user_id" if entry == "user" else "number"
     latest: dict[str, Message] = {}
-    async with reader(bootstrap, [topics.directory]) as consumer:
+    async with reader(brokers, [topics.directory]) as consumer:
         tp = _partition(consumer, topics.directory, org_id)
         consumer.assign([tp])
         begin, end = await _bounds(consumer, tp)
@@ -49,9 +50,9 @@ async def directory(bootstrap: str, topics: Topics, org_id: str, entry: Literal[
     return [latest[key] for key in sorted(latest)]
 
 
-async def _latest(bootstrap: str, topic: str, org_id: str, count: int) -> list[Message]:
+async def _latest(brokers: Brokers, topic: str, org_id: str, count: int) -> list[Message]:
     found: list[Message] = []
-    async with reader(bootstrap, [topic]) as consumer:
+    async with reader(brokers, [topic]) as consumer:
         tp = _partition(consumer, topic, org_id)
         consumer.assign([tp])
         begin, end = await _bounds(consumer, tp)

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from rater.connection import Brokers
 from rater.kafka import producer, reader
 from rater.topics import Topics
 
@@ -52,11 +53,11 @@ class Letters:
     not_retryable: int = 0
 
 
-async def read_letters(bootstrap: str, topics: Topics, org_id: str | None, codes: Sequence[str]) -> Letters:
+async def read_letters(brokers: Brokers, topics: Topics, org_id: str | None, codes: Sequence[str]) -> Letters:
     """Read the whole topic; `org_id` and `codes`, where given, choose among the retryable ones."""
     letters = Letters()
     latest: dict[tuple[bytes, bytes], Letter] = {}
-    async with reader(bootstrap, [topics.dead_letter]) as consumer:
+    async with reader(brokers, [topics.dead_letter]) as consumer:
         ends = await consumer.end_offsets(list(consumer.assignment()))
         while any([await consumer.position(tp) < end for tp, end in ends.items()]):
             for tp, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
@@ -74,9 +75,9 @@ async def read_letters(bootstrap: str, topics: Topics, org_id: str | None, codes
     return letters
 
 
-async def put_back(bootstrap: str, topics: Topics, letters: Sequence[Letter]) -> int:
+async def put_back(brokers: Brokers, topics: Topics, letters: Sequence[Letter]) -> int:
     """Publish the calls as they came, as of now; gives how many, all acknowledged."""
-    async with producer(bootstrap) as out:
+    async with producer(brokers) as out:
         sends = [await out.send(topics.cdr, letter.value, key=letter.key, headers=list(letter.headers)) for letter in letters]
         await out.flush()
         for send in sends:

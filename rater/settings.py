@@ -2,14 +2,16 @@
 
 `RATER_SETTINGS_FILE` names the TOML file; its keys are the field names. Every name carries its unit, every
 number its bounds; an unknown key in the file or a value out of bounds stops the process before it touches
-anything.
+anything. A secret may come from a file of its own instead: RATER_KAFKA_PASSWORD_FILE names the one with RATER_KAFKA_PASSWORD.
 """
 
 import os
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from pydantic import AwareDatetime, Field, SecretStr, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -18,6 +20,7 @@ from pydantic_settings import (
 )
 
 from rater.adapters.standard_webhooks import read_secret
+from rater.connection import Connection, tls_context
 
 __all__ = ["Settings"]
 
@@ -28,9 +31,18 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="RATER_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="RATER_", extra="forbid", frozen=True, hide_input_in_errors=True)
 
     bootstrap: str = Field(default="127.0.0.1:9092", description="Kafka brokers, host:port, comma separated.")
+    kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
+    kafka_plaintext_allowed: bool = Field(default=False, description="Needed to reach brokers elsewhere without TLS.")
+    kafka_ca_file: Path | None = Field(default=None, description="Whose certificates are believed, instead of the system's.")
+    kafka_cert_file: Path | None = Field(default=None, description="This client's own certificate, where brokers want one.")
+    kafka_key_file: Path | None = None
+    kafka_sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = "SCRAM-SHA-512"
+    kafka_user: str | None = None
+    kafka_password: SecretStr | None = None
+
     topic_prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,100}$", description="Put before every topic's name.")
     app_id: str = Field(
         default="rater",
@@ -154,6 +166,41 @@ class Settings(BaseSettings):
     )
     notify_timeout_ms: int = Field(default=10_000, ge=100, le=14_000, description="For a mail or a webhook.")
 
+    @cached_property
+    def brokers(self) -> Connection:
+        """How Kafka is reached. Raises ValueError where a certificate's file is no use."""
+        options: dict[str, Any] = {"security_protocol": self.kafka_security.upper()}
+        if "ssl" in self.kafka_security:
+            try:
+                options["ssl_context"] = tls_context(self.kafka_ca_file, self.kafka_cert_file, self.kafka_key_file)
+            except OSError as error:
+                raise ValueError(f"kafka_ca_file, kafka_cert_file or kafka_key_file: {error}") from error
+        if "sasl" in self.kafka_security:
+            assert self.kafka_password is not None
+            options["sasl_mechanism"] = self.kafka_sasl_mechanism
+            options["sasl_plain_username"] = self.kafka_user
+            options["sasl_plain_password"] = self.kafka_password.get_secret_value()
+        return Connection(self.bootstrap, options)
+
+    @model_validator(mode="after")
+    def _kafka_is_guarded(self) -> "Settings":
+        """Nothing leaves this machine in the clear by an oversight."""
+        hosts = [address.strip().rpartition(":")[0].strip("[]") for address in self.bootstrap.split(",")]
+        away = [host for host in hosts if host not in _LOOPBACK]
+        if away and "ssl" not in self.kafka_security and not self.kafka_plaintext_allowed:
+            raise ValueError(
+                f"bootstrap {', '.join(away)} is not this machine and kafka_security is {self.kafka_security}: calls and money "
+                "would cross the network in the clear. Set kafka_security to sasl_ssl or ssl, or kafka_plaintext_allowed"
+            )
+        if "sasl" in self.kafka_security and (self.kafka_user is None or self.kafka_password is None):
+            raise ValueError(f"kafka_security {self.kafka_security} needs kafka_user and kafka_password")
+        if "sasl" not in self.kafka_security and (self.kafka_user is not None or self.kafka_password is not None):
+            raise ValueError(f"kafka_user and kafka_password are for kafka_security sasl_ssl, not {self.kafka_security}")
+        if (self.kafka_cert_file is None) != (self.kafka_key_file is None):
+            raise ValueError("kafka_cert_file and kafka_key_file go together")
+        _ = self.brokers
+        return self
+
     @model_validator(mode="after")
     def _endpoint_is_guarded(self) -> "Settings":
         if self.http_host not in _LOOPBACK and self.http_token is None:
@@ -200,9 +247,32 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         del dotenv_settings, file_secret_settings
+        sources = [init_settings, env_settings, _SecretFiles(settings_cls)]
         file = os.environ.get("RATER_SETTINGS_FILE")
-        if file is None:
-            return init_settings, env_settings
-        if not Path(file).is_file():
-            raise FileNotFoundError(f"RATER_SETTINGS_FILE names {file!r}, which is no file")
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, Path(file))
+        if file is not None:
+            if not Path(file).is_file():
+                raise FileNotFoundError(f"RATER_SETTINGS_FILE names {file!r}, which is no file")
+            sources.append(TomlConfigSettingsSource(settings_cls, Path(file)))
+        return tuple(sources)
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """Any secret `x` may come from the file that RATER_X_FILE names: what stands in it, without the line's end."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """The file's content, if the field is a secret and a file is named for it."""
+        variable = f"RATER_{field_name.upper()}"
+        file = os.environ.get(f"{variable}_FILE")
+        if file is None or SecretStr not in (field.annotation, *get_args(field.annotation)):
+            return None, field_name, False
+        if variable in os.environ:
+            raise FileNotFoundError(f"{variable} and {variable}_FILE are both set: which is meant?")
+        try:
+            return Path(file).read_text().rstrip("\r\n"), field_name, False
+        except (OSError, UnicodeDecodeError) as error:
+            raise FileNotFoundError(f"{variable}_FILE names {file!r}, which can't be read: {error}") from error
+
+    def __call__(self) -> dict[str, Any]:
+        """Every secret that a file is named for."""
+        found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in found.items() if value is not None}

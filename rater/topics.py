@@ -22,6 +22,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from rater.connection import Brokers, client_options
 from rater.resources import topics_file
 
 _DAY_MS = 24 * 60 * 60 * 1000
@@ -170,26 +171,26 @@ def load_topics(prefix: str = "", account_partitions: int | None = None, file: P
         raise TopicsError(f"{path}: {error}") from error
 
 
-async def apply(bootstrap: str, topics: Topics, replication_factor: int | None = None) -> list[str]:
+async def apply(brokers: Brokers, topics: Topics, replication_factor: int | None = None) -> list[str]:
     """Create the topics the cluster lacks and return their names once every partition of all has a leader.
 
     Replicated three times where there are brokers enough, unless told otherwise. Raises TopicsError.
     """
-    async with _admin(bootstrap) as admin:
-        missing = [topic for topic in topics.definitions if topic.name not in await _partition_counts(admin)]
+    async with admin(brokers) as client:
+        missing = [topic for topic in topics.definitions if topic.name not in await _partition_counts(client)]
         if missing:
-            copies = replication_factor or await _replicas(admin)
-            await _create(admin, missing, copies)
-            await _wait_for_leaders(admin, missing)
+            copies = replication_factor or await _replicas(client)
+            await _create(client, missing, copies)
+            await _wait_for_leaders(client, missing)
         return [topic.name for topic in missing]
 
 
-async def diff(bootstrap: str, topics: Topics) -> list[Difference]:
+async def diff(brokers: Brokers, topics: Topics) -> list[Difference]:
     """Return in what the cluster differs: missing topics, partition counts, settings. Raises TopicsError."""
-    async with _admin(bootstrap) as admin:
-        counts = await _partition_counts(admin)
+    async with admin(brokers) as client:
+        counts = await _partition_counts(client)
         present = [topic for topic in topics.definitions if topic.name in counts]
-        configs = await _configs(admin, present)
+        configs = await _configs(client, present)
     return compare(topics, counts, configs)
 
 
@@ -239,42 +240,43 @@ def _retention_ms(kept: str) -> int | None:
 
 
 @asynccontextmanager
-async def _admin(bootstrap: str) -> AsyncIterator[Any]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS)
+async def admin(brokers: Brokers) -> AsyncIterator[Any]:
+    """An admin client. Whatever goes wrong with Kafka within the block is a `TopicsError`."""
+    client = AIOKafkaAdminClient(**client_options(brokers), request_timeout_ms=_REQUEST_TIMEOUT_MS)
     try:
-        await admin.start()
-        yield admin
+        await client.start()
+        yield client
     except (KafkaError, OSError, TimeoutError) as error:
-        raise TopicsError(f"Kafka at {bootstrap}: {type(error).__name__}: {error}") from error
+        raise TopicsError(f"Kafka at {brokers}: {type(error).__name__}: {error}") from error
     finally:
-        await admin.close()
+        await client.close()
 
 
-async def _partition_counts(admin: Any) -> dict[str, int]:
-    return {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics() if topic["error_code"] == 0}
+async def _partition_counts(client: Any) -> dict[str, int]:
+    return {topic["topic"]: len(topic["partitions"]) for topic in await client.describe_topics() if topic["error_code"] == 0}
 
 
-async def _replicas(admin: Any) -> int:
-    cluster = await admin.describe_cluster()
+async def _replicas(client: Any) -> int:
+    cluster = await client.describe_cluster()
     return min(len(cluster["brokers"]), _REPLICAS_WANTED)
 
 
-async def _create(admin: Any, topics: Iterable[Topic], copies: int) -> None:
+async def _create(client: Any, topics: Iterable[Topic], copies: int) -> None:
     # Two copies in sync, where there are three: a broker may fail without stopping writes or losing any.
     safety = {"min.insync.replicas": "2"} if copies >= _REPLICAS_WANTED else {}
     wanted = [NewTopic(topic.name, topic.partitions, copies, topic_configs=topic.configs | safety) for topic in topics]
-    response = await admin.create_topics(wanted)
+    response = await client.create_topics(wanted)
     for name, code, message in response.topic_errors:
         if code not in (0, TopicAlreadyExistsError.errno):
             raise TopicsError(f"could not create {name}: {message or for_code(code).__name__}")
 
 
-async def _wait_for_leaders(admin: Any, topics: Iterable[Topic]) -> None:
+async def _wait_for_leaders(client: Any, topics: Iterable[Topic]) -> None:
     """A created topic is not known to every broker at once; return when the one asked has it all."""
     deadline = time.monotonic() + _CREATED_TIMEOUT_S
     waiting = {topic.name: topic.partitions for topic in topics}
     while waiting:
-        for topic in await admin.describe_topics():
+        for topic in await client.describe_topics():
             leaders = sum(1 for partition in topic["partitions"] if partition["leader"] >= 0)
             if leaders == waiting.get(topic["topic"]):
                 del waiting[topic["topic"]]
@@ -283,12 +285,12 @@ async def _wait_for_leaders(admin: Any, topics: Iterable[Topic]) -> None:
         await asyncio.sleep(0.05 if waiting else 0)
 
 
-async def _configs(admin: Any, topics: Iterable[Topic]) -> dict[str, dict[str, str]]:
+async def _configs(client: Any, topics: Iterable[Topic]) -> dict[str, dict[str, str]]:
     resources = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in topics]
     found: dict[str, dict[str, str]] = {}
     if not resources:
         return found
-    for response in await admin.describe_configs(resources):
+    for response in await client.describe_configs(resources):
         for code, message, _type, name, entries in response.resources:
             if code:
                 raise TopicsError(f"could not read the settings of {name}: {message or for_code(code).__name__}")

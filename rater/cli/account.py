@@ -47,7 +47,7 @@ def account(org: str, events_max: int, as_json: bool, bootstrap: str | None, top
 async def _look(settings: Settings, org_id: str, events_max: int) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     topics = topics_of(settings)
     return await asyncio.gather(
-        account_state(settings.bootstrap, topics, org_id), last_events(settings.bootstrap, topics, org_id, events_max)
+        account_state(settings.brokers, topics, org_id), last_events(settings.brokers, topics, org_id, events_max)
     )
 
 

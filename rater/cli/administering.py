@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rater.administration import Administration, Command, Outcome, command, new_command_id
 from rater.bootstrap import topics_of
 from rater.cli.options import bootstrap_option, prefix_option, settings_with
+from rater.connection import explained, refusal
 from rater.domain.rejection import Rejected
 from rater.loading import Loaded
 from rater.settings import Settings
@@ -76,7 +77,8 @@ def with_kafka(settings: Settings, work: Coroutine[Any, Any, _T], unsure: str = 
     except TopicsError as error:
         raise click.ClickException(str(error)) from error
     except (KafkaError, OSError) as error:
-        raise click.ClickException(f"Kafka at {settings.bootstrap}: {error or type(error).__name__}{unsure}") from error
+        refused = asyncio.run(refusal(settings.brokers))
+        raise click.ClickException(f"Kafka at {settings.bootstrap}: {explained(refused or error)}{unsure}") from error
     except KeyboardInterrupt:
         raise click.ClickException(f"interrupted{unsure}") from None
 
@@ -138,7 +140,7 @@ class Act:
         self, org_id: str, commands: Sequence[Command], tell: Callable[[Outcome], None]
     ) -> tuple[list[Outcome], Administration]:
         settings = self._settings
-        administration = Administration(settings.bootstrap, topics_of(settings), settings.app_id, org_id, self._timeout_s)
+        administration = Administration(settings.brokers, topics_of(settings), settings.app_id, org_id, self._timeout_s)
         unsure = f"; whether it was published is not certain: repeat it with --command-id {self.command_id}, that is safe"
         return with_kafka(settings, administration.carry_out(commands, tell), unsure), administration
 

@@ -28,8 +28,8 @@ def audit(bootstrap: str | None, topic_prefix: str | None) -> None:
     read = [topics.rated, topics.ledger, topics.event, topics.state]
     feed = CatalogFeed(topics)
     try:
-        records, truncated = asyncio.run(read_all(settings.bootstrap, read))
-        for record in asyncio.run(read_all(settings.bootstrap, [topics.plan, topics.rate]))[0]:
+        records, truncated = asyncio.run(read_all(settings.brokers, read))
+        for record in asyncio.run(read_all(settings.brokers, [topics.plan, topics.rate]))[0]:
             feed.take(record)
     except TopicsError as error:
         raise click.ClickException(str(error)) from error

@@ -99,7 +99,7 @@ def _publish(loaded: Loaded, what: str, bootstrap: str | None, topic_prefix: str
         click.echo(f"{len(loaded.rows)} {what} records are in order; nothing was published (--dry-run)")
         return
     try:
-        asyncio.run(publish_rows(settings.bootstrap, getattr(topics, what), loaded.rows))
+        asyncio.run(publish_rows(settings.brokers, getattr(topics, what), loaded.rows))
     except TopicsError as error:
         raise click.ClickException(str(error)) from error
     except KafkaError as error:

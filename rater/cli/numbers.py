@@ -60,7 +60,7 @@ def list_(org: str, as_json: bool, bootstrap: str | None, topic_prefix: str | No
       rater numbers list contoso
     """
     settings = settings_with(bootstrap=bootstrap, topic_prefix=topic_prefix)
-    for entry in with_kafka(settings, directory(settings.bootstrap, topics_of(settings), org, "number")):
+    for entry in with_kafka(settings, directory(settings.brokers, topics_of(settings), org, "number")):
         if as_json:
             click.echo(msgspec.json.encode(entry).decode())
         else:

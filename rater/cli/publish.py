@@ -16,6 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from rater.bootstrap import topics_of
 from rater.cli.options import bootstrap_option, prefix_option, settings_with
+from rater.connection import Brokers
 from rater.domain.reading import read_cdr
 from rater.domain.rejection import Rejected
 from rater.kafka import producer, require_topics
@@ -44,7 +45,7 @@ def publish(file: Path, format_: str, bootstrap: str | None, topic_prefix: str |
     publishing = _Publishing(stream, total_bytes)
     try:
         with stream:
-            asyncio.run(publishing.run(settings.bootstrap, topics_of(settings).cdr))
+            asyncio.run(publishing.run(settings.brokers, topics_of(settings).cdr))
     except TopicsError as error:
         raise click.ClickException(str(error)) from error
     except KafkaError as error:
@@ -65,10 +66,10 @@ class _Publishing:
         self._total_bytes = total_bytes
         self._console = Console(stderr=True)
 
-    async def run(self, bootstrap: str, topic: str) -> None:
+    async def run(self, brokers: Brokers, topic: str) -> None:
         """Publish everything, and return when it is all acknowledged. Raises KafkaError."""
         under_way: list[Future[Any]] = []
-        async with producer(bootstrap) as out:
+        async with producer(brokers) as out:
             await require_topics(out.client, [topic])
             with self._progress() as progress:
                 task = progress.add_task("publishing", total=self._total_bytes, calls=0)

@@ -39,7 +39,7 @@ def replay(
     """
     settings = settings_with(bootstrap=bootstrap, topic_prefix=topic_prefix)
     topics = topics_of(settings)
-    letters = with_kafka(settings, read_letters(settings.bootstrap, topics, org_id, codes))
+    letters = with_kafka(settings, read_letters(settings.brokers, topics, org_id, codes))
     found = letters.retryable
     for letter in found if as_json else found[:_SHOWN_MAX]:
         click.echo(_as_json(letter) if as_json else _as_text(letter))
@@ -50,7 +50,7 @@ def replay(
     click.echo(f"{len(found)} calls can be put back{why}; {letters.not_retryable} letters are not retryable", err=as_json)
     if go:
         unsure = "; some may be put back already: run it again, that does no harm"
-        done = with_kafka(settings, put_back(settings.bootstrap, topics, found), unsure)
+        done = with_kafka(settings, put_back(settings.brokers, topics, found), unsure)
         click.echo(f"{done} calls put back", err=as_json)
     elif found:
         click.echo("nothing was put back; --go does that", err=as_json)

@@ -1,4 +1,4 @@
-"""`rater topics`: creates the topics, or shows in what a cluster differs from their definition."""
+"""`rater topics`: creates the topics, shows in what a cluster differs from their definition, grants who may do what."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def apply_command(
     )
     wanted = load_topics(settings.topic_prefix, settings.partitions)
     copies = settings.replication_factor if "replication_factor" in settings.model_fields_set else None
-    created = _run(apply(settings.bootstrap, wanted, copies))
+    created = _run(apply(settings.brokers, wanted, copies))
     for name in created:
         click.echo(f"created {name}")
     if not created:
@@ -66,9 +66,42 @@ def diff_command(bootstrap: str | None, topic_prefix: str | None, partitions: in
     click.echo("no difference")
 
 
+@topics.command("acls")
+@bootstrap_option
+@prefix_option
+@click.argument("roles", nargs=-1)
+@click.option("--user", help="Who gets the rights; one role alone. By default the user that the role names.")
+@click.option("--apply", "really", is_flag=True, help="Grant them, instead of showing the commands that would.")
+def acls_command(
+    roles: tuple[str, ...], user: str | None, really: bool, bootstrap: str | None, topic_prefix: str | None
+) -> None:
+    """What each role may do on the brokers: as commands for Kafka's own tool, or granted at once (--apply).
+
+    The roles are those of deploy/kafka/roles.toml: all of them, unless some are named. Never takes a right away.
+    """
+    from rater.acls import acls_of, add, command_lines, load_roles
+
+    settings = settings_with(bootstrap=bootstrap, topic_prefix=topic_prefix)
+    known = load_roles()
+    unknown = [name for name in roles if name not in known]
+    if unknown:
+        raise click.UsageError(f"there is no role {', '.join(unknown)}; there is {', '.join(known)}")
+    if user is not None and len(roles) != 1:
+        raise click.UsageError("--user is for one role")
+    wanted = load_topics(settings.topic_prefix, settings.partitions)
+    for name in roles or known:
+        role = known[name]
+        allowed = acls_of(role, wanted, settings.app_id)
+        if really:
+            _run(add(settings.brokers, user or role.user, allowed))
+            click.echo(f"{name}: {len(allowed)} rights for {user or role.user}")
+        else:
+            click.echo("\n".join(command_lines(role, allowed, settings.bootstrap, user or role.user)))
+
+
 def _report(settings: Settings, wanted: Topics) -> None:
     """Say what differs, and fail if anything does."""
-    differences = _run(diff(settings.bootstrap, wanted))
+    differences = _run(diff(settings.brokers, wanted))
     for difference in differences:
         click.echo(str(difference))
     if differences:

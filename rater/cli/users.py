@@ -108,7 +108,7 @@ def list_(org: str, as_csv: bool, as_json: bool, bootstrap: str | None, topic_pr
     if as_csv and as_json:
         raise click.UsageError("give either --csv or --json")
     settings = settings_with(bootstrap=bootstrap, topic_prefix=topic_prefix)
-    found = with_kafka(settings, directory(settings.bootstrap, topics_of(settings), org, "user"))
+    found = with_kafka(settings, directory(settings.brokers, topics_of(settings), org, "user"))
     show: Callable[[list[dict[str, Any]]], None] = _as_csv if as_csv else _as_json if as_json else _as_text
     show(found)
 

@@ -10,6 +10,7 @@ that matters.
 """
 
 from rater.embedded.cluster import EmbeddedKafka
+from rater.embedded.guard import Guard
 from rater.embedded.runtime import KAFKA_VERSION, EmbeddedKafkaError, fetch
 
-__all__ = ["KAFKA_VERSION", "EmbeddedKafka", "EmbeddedKafkaError", "fetch"]
+__all__ = ["KAFKA_VERSION", "EmbeddedKafka", "EmbeddedKafkaError", "Guard", "fetch"]

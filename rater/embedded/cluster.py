@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from rater.embedded.guard import Guard
 from rater.embedded.node import HOST, START_TIMEOUT_S, Node
 from rater.embedded.runtime import EmbeddedKafkaError, fetch
 
@@ -25,7 +26,8 @@ _START_TRIES = 3
 class EmbeddedKafka:
     """`brokers` Kafka nodes under `data_dir`, on free ports of 127.0.0.1 (the first one on `port`, if given).
 
-    `properties` overrides broker settings. `nodes` are there to be stopped, killed and started one by one.
+    `properties` overrides broker settings. With a `guard`, clients need TLS, a user and rights.
+    `nodes` are there to be stopped, killed and started one by one.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class EmbeddedKafka:
         port: int | None = None,
         heap_mb: int = _HEAP_MB,
         properties: Mapping[str, str] | None = None,
+        guard: Guard | None = None,
         start_timeout_s: float = START_TIMEOUT_S,
     ) -> None:
         if brokers < 1:
@@ -46,6 +49,7 @@ class EmbeddedKafka:
         self._port = port
         self._heap_mb = heap_mb
         self._properties = dict(properties or {})
+        self._guard = guard
         self._start_timeout_s = start_timeout_s
 
     @property
@@ -67,7 +71,8 @@ class EmbeddedKafka:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         for left in reversed(range(_START_TRIES)):
             self.nodes = [
-                Node(number, self.data_dir / f"node-{number}", runtime, self._heap_mb) for number in range(1, self._brokers + 1)
+                Node(number, self.data_dir / f"node-{number}", runtime, self._heap_mb, self._guard)
+                for number in range(1, self._brokers + 1)
             ]
             try:
                 self._start_nodes()

@@ -20,6 +20,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from rater.embedded.guard import Guard
 from rater.embedded.runtime import EmbeddedKafkaError, Runtime
 
 HOST = "127.0.0.1"
@@ -36,12 +37,13 @@ _LEASH = 'read -r _; kill -9 "$0"'
 class Node:
     """One node of an embedded cluster. `start`, `stop` and `kill` may be called again and again."""
 
-    def __init__(self, node_id: int, folder: Path, runtime: Runtime, heap_mb: int) -> None:
+    def __init__(self, node_id: int, folder: Path, runtime: Runtime, heap_mb: int, guard: Guard | None = None) -> None:
         self.node_id = node_id
         self.folder = folder
         self.log_file = folder / "kafka.log"
         self._runtime = runtime
         self._heap_mb = heap_mb
+        self._guard = guard
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._leash: subprocess.Popen[bytes] | None = None
@@ -60,7 +62,10 @@ class Node:
         """Write server.properties for these ports and, the first time, format the storage."""
         self._port = port
         self.folder.mkdir(parents=True, exist_ok=True)
-        settings = _properties(self.node_id, port, controller_ports, self.folder / "data") | dict(properties)
+        settings = _properties(self.node_id, port, controller_ports, self.folder / "data")
+        if self._guard is not None:
+            settings |= self._guard.properties(HOST, port, controller_ports[self.node_id])
+        settings |= dict(properties)
         self._config_file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         if not (self.folder / "data" / "meta.properties").exists():
             self._format(cluster_id)
@@ -130,8 +135,9 @@ class Node:
                 leash.stdin.close()
 
     def _format(self, cluster_id: str) -> None:
+        users = [] if self._guard is None else self._guard.format_arguments()
         done = subprocess.run(
-            self._java("kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", str(self._config_file)),
+            self._java("kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", str(self._config_file), *users),
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False,
         )  # fmt: skip
         if done.returncode:
@@ -153,11 +159,15 @@ class Node:
 
     def _answers(self) -> bool:
         try:
-            with socket.create_connection((HOST, self._port), timeout=1) as connection:
+            with self._connected() as connection:
                 connection.sendall(_PROBE)
                 return len(connection.recv(8)) == 8
         except OSError:
             return False
+
+    def _connected(self) -> socket.socket:
+        connection = socket.create_connection((HOST, self._port), timeout=1)
+        return connection if self._guard is None else self._guard.wrapped(connection)
 
     def _error(self, what: str) -> EmbeddedKafkaError:
         lines = self.log_file.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:]

@@ -31,6 +31,7 @@ from faust.app.base import BootStrategy
 from faust.types import TP
 from mode.types import ServiceT
 
+from rater.connection import explained, refusal
 from rater.engine.api import Figure
 from rater.engine.consumer import BatchConsumer, BatchTransport
 from rater.engine.engine import Companion, Engine, TaskGroup
@@ -207,6 +208,9 @@ async def _reach_broker(settings: Settings, stop: asyncio.Event) -> None:
             await kafka.start()
             return
         except (KafkaError, OSError, TimeoutError) as error:
+            refused = await refusal(settings.brokers)
+            if refused is not None:
+                raise FatalError(f"Kafka at {settings.bootstrap} does not let us in: {explained(refused)}") from refused
             if time.monotonic() > deadline_s:
                 raise FatalError(
                     f"no broker answers at {settings.bootstrap}: is Kafka up, and is that its address (RATER_BOOTSTRAP)?"

@@ -18,6 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupLoadInProgressError, IllegalOperation, KafkaError, UnknownTopicOrPartitionError, for_code
 from aiokafka.producer.message_accumulator import BatchBuilder
 
+from rater import connection
 from rater.engine.errors import BrokerNotReadyError, TopicsError
 from rater.engine.output import RecordBatch
 from rater.fetching import read_any_header_name
@@ -85,7 +86,7 @@ class Kafka(Protocol):
 
 def client_options(settings: Settings) -> dict[str, Any]:
     """Options every client of this process shares."""
-    return {"bootstrap_servers": settings.bootstrap, "metadata_max_age_ms": _METADATA_AGE_MS}
+    return {**connection.client_options(settings.brokers), "metadata_max_age_ms": _METADATA_AGE_MS}
 
 
 class AiokafkaKafka:

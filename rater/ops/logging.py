@@ -29,7 +29,8 @@ _CREDENTIALS = re.compile(r"(?<=://)[^\s/@]+@")
 _KEYS = re.compile(r"\b(whsec_|[srp]k_(?:live|test)_)[\w+/=-]+")
 _BEARER = re.compile(r"(?i)\b(bearer|basic) +[\w.~+/=-]+")
 _SECRET = re.compile(r"(?i)((?:password|passwd|secret|token|api_?key)[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&)}\]]+")
-_MAIL = re.compile(r"([^\s@<>\"',;:()\[\]{}=|/\\])[^\s@<>\"',;:()\[\]{}=|/\\]*@([^\s@<>\"',;:()\[\]{}|/\\]+)")
+_PART = r"[^\s@<>\"',;:()\[\]{}=|/\\]"
+_MAIL = re.compile(rf"({_PART}){_PART}*@(?:{_PART}*@)*({_PART}+)")
 _ADDRESS = re.compile(r"(?i)\b(tel|sips?):\+?[\d().-]{4,}")
 _NUMBER = re.compile(r"\+(\d)[\d ().-]{4,}(\d\d)(?!\d)")
 

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from rater.adapters.payments.gateway import Outcome, Taken, command_of
 from rater.adapters.payments.stripe import declined, request_of
+from rater.connection import Brokers
 from rater.kafka import producer
 
 log = logging.getLogger(__name__)
@@ -33,10 +34,10 @@ Publish = Callable[[str, bytes], Awaitable[object]]
 class StripeEndpoint:
     """Listens at `host` and `port`, and publishes to `command_topic`; a companion of the recharge agent."""
 
-    def __init__(self, secrets: Sequence[str], app_id: str, bootstrap: str, command_topic: str, host: str, port: int) -> None:
+    def __init__(self, secrets: Sequence[str], app_id: str, brokers: Brokers, command_topic: str, host: str, port: int) -> None:
         self._secrets = secrets
         self._app_id = app_id
-        self._bootstrap = bootstrap
+        self._brokers = brokers
         self._command_topic = command_topic
         self._host = host
         self._port = port
@@ -44,7 +45,7 @@ class StripeEndpoint:
 
     async def start(self, on_fatal: Callable[[BaseException], None]) -> None:
         del on_fatal  # a broker that is away makes Stripe send again
-        out = await self._open.enter_async_context(producer(self._bootstrap))
+        out = await self._open.enter_async_context(producer(self._brokers))
 
         async def publish(org_id: str, command: bytes) -> object:
             return await out.send_and_wait(self._command_topic, command, key=org_id.encode())

@@ -155,3 +155,7 @@ def test_settings_never_show_their_secrets() -> None:
     (line,) = said(lambda: log.info("%r %s", settings, settings.model_dump()))
     assert "51H8abc" not in json.dumps(line)
     assert "correct-horse" not in json.dumps(line)
+
+
+def test_of_addresses_that_run_into_each_other_none_comes_through() -> None:
+    assert mask("x@0@0") == "x…@0"

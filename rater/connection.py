@@ -1,0 +1,74 @@
+"""How every Kafka client of this program connects: where to, and by which right.
+
+`Brokers` is what the rest hands around: a `Connection` made from the settings, or a bare "host:port,…" where nothing is secured
+(an embedded broker). `client_options` is the one place that turns it into what aiokafka wants.
+"""
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Brokers", "Connection", "client_options", "explained", "refusal", "tls_context"]
+
+_CONNECT_TIMEOUT_MS = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where Kafka is, and what a client says to be let in. Shown as its address alone."""
+
+    bootstrap: str
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __str__(self) -> str:
+        return self.bootstrap
+
+
+Brokers = Connection | str
+
+
+def client_options(brokers: Brokers) -> dict[str, Any]:
+    """Options for any of aiokafka's clients."""
+    if isinstance(brokers, str):
+        return {"bootstrap_servers": brokers}
+    return {"bootstrap_servers": brokers.bootstrap, **brokers.options}
+
+
+async def refusal(connection: Connection) -> Exception | None:
+    """Why no broker lets this client in, where one is there and says so; None where none says anything.
+
+    aiokafka's clients only tell that they could connect to none.
+    """
+    from aiokafka.conn import create_conn  # takes a moment that whoever only reads settings need not wait for
+    from aiokafka.errors import KafkaConnectionError, KafkaError
+
+    options = {name: value for name, value in connection.options.items() if name != "metadata_max_age_ms"}
+    for address in connection.bootstrap.split(","):
+        host, _, port = address.strip().rpartition(":")
+        try:
+            (await create_conn(host.strip("[]"), int(port), request_timeout_ms=_CONNECT_TIMEOUT_MS, **options)).close()
+        except ssl.SSLError as error:
+            return error
+        except KafkaConnectionError:
+            continue
+        except KafkaError as error:
+            refused: Exception = error
+            return refused
+        except (OSError, TimeoutError):
+            continue
+    return None
+
+
+def explained(error: BaseException) -> str:
+    """An error of a client in one line."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def tls_context(ca_file: Path | None, cert_file: Path | None, key_file: Path | None) -> ssl.SSLContext:
+    """TLS as a client: the broker's certificate and name are always checked. Raises OSError where a file is no use."""
+    context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+    if cert_file is not None:
+        context.load_cert_chain(cert_file, key_file)
+    return context
