@@ -27,10 +27,19 @@ class Worker:
     """`rater worker` as a process of its own, which can be killed and started again."""
 
     def __init__(
-        self, bootstrap: str, topics: Topics, prefix: str, directory: Path, agents: str = "rating", **settings: str
+        self,
+        bootstrap: str,
+        topics: Topics,
+        prefix: str,
+        directory: Path,
+        agents: str = "rating",
+        code: str | None = None,
+        **settings: str,
     ) -> None:
+        """`code` is a folder with a `rater` in it, for another version than this one."""
         self.app_id = APP_ID_PREFIX + prefix.rstrip(".")
         self._agents = agents
+        self._code = code
         self._log = directory / f"{agents}.log"
         self._environment = os.environ | {
             "RATER_BOOTSTRAP": bootstrap,
@@ -50,6 +59,7 @@ class Worker:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "rater", "worker", "--agents", self._agents],
                 env=self._environment,
+                cwd=self._code,
                 stdout=log,
                 stderr=log,
             )
