@@ -146,6 +146,7 @@ class Cluster:
     def __init__(self, settings: Settings, client: Any) -> None:
         self._settings = settings
         self._client = client
+        self._answering: Any = None
 
     async def view(self, topics: Collection[str]) -> View:
         """Brokers and these topics."""
@@ -295,9 +296,27 @@ class Cluster:
         return {name: (error, {entry[0]: entry[1] for entry in entries}) for error, _, _, name, entries in answer.resources}
 
     async def _ask(self, request: Any, node_id: int | None = None) -> Any:
-        node = self._client.get_random_node() if node_id is None else node_id
+        """Ask that broker, or any that answers."""
+        if node_id is not None:
+            return await self._send(node_id, request)
+        last: Exception = TimeoutError("no broker answers")
+        for node in sorted(self._nodes(), key=lambda node: node != self._answering):
+            try:
+                answer = await self._send(node, request)
+            except (KafkaError, TimeoutError, OSError) as failure:
+                last = failure
+            else:
+                self._answering = node
+                return answer
+        raise last
+
+    async def _send(self, node: Any, request: Any) -> Any:
         async with asyncio.timeout(_ANSWER_MS / 1000):
             return await self._client.send(node, request)
+
+    def _nodes(self) -> list[Any]:
+        """The brokers there are; before there is a topic, perhaps none but the one that was asked first."""
+        return [broker.nodeId for broker in self._client.cluster.brokers()] or [self._client.get_random_node()]
 
     @asynccontextmanager
     async def _consumer(self, **options: Any) -> AsyncIterator[Any]:

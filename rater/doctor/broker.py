@@ -63,8 +63,8 @@ def judge_brokers(view: View, nodes: Mapping[int, NodeView | None]) -> list[Find
         todo = "the controllers have no majority: look at their logs, start those that are down"
         findings.append(fault("broker.no_controller", "the cluster has no controller", todo))
     if len(view.brokers) < BROKERS_WANTED:
-        what = f"{len(view.brokers)} of at least {BROKERS_WANTED} brokers: one that fails stops everything"
-        findings.append(note("broker.few", what, "fine for a trial; a cluster that holds money has three copies of all"))
+        what = f"there {'is' if len(view.brokers) == 1 else 'are'} {counted(len(view.brokers), 'broker')} now, no spare one"
+        findings.append(note("broker.few", what, f"fine for a trial; {BROKERS_WANTED} brokers let one fail and nothing stop"))
     addresses = listed(list(view.brokers.values()))
     summary = f"{counted(len(view.brokers), 'broker')} ({addresses}), {listed(sorted(releases))}"
     return [ok("broker.reachable", summary), *findings] if not silent else findings

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from aiokafka.errors import KafkaError
@@ -19,7 +19,11 @@ _AREA_S = 30.0
 
 async def examine(given: Settings) -> list[Finding]:
     """Everything there is to say, area by area. Within seconds where no broker answers, within a minute in any case."""
-    here = [*versions.look(), *settings.look(given), *clock.look_here()]
+    here = [
+        *_here("versions", versions.look),
+        *_here("settings", lambda: settings.look(given)),
+        *_here("clock", clock.look_here),
+    ]
     try:
         async with connected(given) as cluster:
             there = await _ask(cluster, given)
@@ -52,13 +56,20 @@ async def _bounded(area: str, looking: Coroutine[Any, Any, list[Finding]]) -> li
     try:
         async with asyncio.timeout(_AREA_S):
             return await looking
-    except (KafkaError, TimeoutError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it keeps no other area from being looked at
+        return [_silent(area, error)]
+
+
+def _here(area: str, look: Callable[[], list[Finding]]) -> list[Finding]:
+    try:
+        return look()
+    except Exception as error:  # noqa: BLE001 - as above
         return [_silent(area, error)]
 
 
 def _silent(area: str, error: Exception) -> Finding:
     todo = "look again; if it stays, see the brokers' logs, and what this user may do (area acl)"
-    return fault(f"{area}.unknown", f"could not be looked at: {type(error).__name__} {error}".rstrip(), todo)
+    return fault(f"{area}.not_looked_at", f"could not be looked at: {type(error).__name__} {error}".rstrip(), todo)
 
 
 def _in_order(findings: Iterable[Finding]) -> list[Finding]:

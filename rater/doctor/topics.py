@@ -89,8 +89,10 @@ def _partitions(view: View) -> Iterable[Finding]:
         yield fault("topics.no_leader", f"no leader: {listed(leaderless)}", todo)
     short = list(_named(view.topics, lambda p: p.leader >= 0 and len(p.in_sync) < len(p.replicas)))
     if short:
-        todo = "a broker is down or behind: look at its log and disk"
-        yield warning("topics.under_replicated", f"fewer copies in sync than there should be: {listed(short)}", todo)
+        away = sorted({n for t in view.topics.values() for p in t.partitions for n in set(p.replicas) - set(p.in_sync)})
+        todo = "is it down, or behind? Look at its log and disk"
+        what = f"copies on broker {listed([str(n) for n in away])} are not in sync: {listed(short)}"
+        yield warning("topics.under_replicated", what, todo)
 
 
 def _named(topics: Mapping[str, TopicView], is_meant: Callable[[PartitionView], bool]) -> Iterable[str]:
