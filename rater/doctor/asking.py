@@ -83,6 +83,11 @@ class View:
         """The topics that are there and may be looked at."""
         return [name for name, topic in self.topics.items() if topic.error == 0]
 
+    def unseen(self, topics: Collection[str]) -> list[str]:
+        """Those of the topics that are not there, or may not be looked at."""
+        present = self.present()
+        return [name for name in topics if name not in present]
+
     def partitions(self, topics: Collection[str]) -> list[TopicPartition]:
         """The partitions with a leader of those of the topics that are there."""
         return [

@@ -126,6 +126,9 @@ _ENTRY = msgspec.json.Decoder(_Entry)
 
 async def look(cluster: Cluster, topics: Topics, view: View) -> list[Finding]:
     """Read the catalog whole, and of the accounts what a few seconds suffice for."""
+    unseen = view.unseen([topics.plan, topics.rate])
+    if unseen:
+        return [note("catalog.unseen", f"nothing can be said of the catalog without {listed(unseen)}", "see the area topics")]
     rows = Rows(topics.plan)
     if not await _read(cluster, view, [topics.plan, topics.rate], rows.take, CATALOG_S):
         what = f"the catalog could not be read within {CATALOG_S:.0f} s"

@@ -5,16 +5,22 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
 
 from rater.bootstrap import topics_of
 from rater.doctor import acl, broker, catalog, clock, lag, settings, topics, versions
 from rater.doctor.asking import Cluster, UnreachableError, connected
-from rater.doctor.findings import Finding, fault
+from rater.doctor.findings import Finding, fault, warning
 from rater.settings import Settings
 
 AREAS = ("broker", "versions", "settings", "topics", "acl", "lag", "catalog", "clock")
 _AREA_S = 30.0
+_NOT_ALLOWED = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, ClusterAuthorizationFailedError)
 
 
 async def examine(given: Settings) -> list[Finding]:
@@ -68,6 +74,9 @@ def _here(area: str, look: Callable[[], list[Finding]]) -> list[Finding]:
 
 
 def _silent(area: str, error: Exception) -> Finding:
+    if isinstance(error, _NOT_ALLOWED):
+        what = f"this user may not look: {type(error).__name__}"
+        return warning(f"{area}.not_allowed", what, "look as one who may, or see in the area acl what it lacks")
     todo = "look again; if it stays, see the brokers' logs, and what this user may do (area acl)"
     return fault(f"{area}.not_looked_at", f"could not be looked at: {type(error).__name__} {error}".rstrip(), todo)
 

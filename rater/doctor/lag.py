@@ -69,10 +69,12 @@ async def look(cluster: Cluster, settings: Settings, topics: Topics, view: View,
     retention_ms = _retention_ms(await cluster.topic_configs(view.present()))
     findings: list[Finding] = []
     for agent in WORK:
-        inputs = view.partitions([getattr(topics, use) for use in WORK[agent].inputs])
-        group_id = group_of(settings, agent)
-        if not inputs:
-            continue  # no topic to wait in: another finding
+        names = [getattr(topics, use) for use in WORK[agent].inputs]
+        if unseen := view.unseen(names):
+            what = f"{agent}: what waits can't be told without {listed(unseen)}"
+            findings.append(note("lag.unseen", what, "see the area topics"))
+            continue
+        inputs, group_id = view.partitions(names), group_of(settings, agent)
         try:
             group = await cluster.group(group_id, inputs) if groups_exist else GroupView("Dead", committed={})
             lag = await _lag(cluster, agent, group, inputs, agent not in not_set_up)

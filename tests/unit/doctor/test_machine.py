@@ -142,6 +142,17 @@ def test_where_no_broker_answers_that_is_one_fault_and_the_rest_is_looked_at_all
     assert [f["area"] for f in findings] == sorted((f["area"] for f in findings), key=AREAS.index)
 
 
+def test_an_area_that_fails_keeps_no_other_from_being_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(settings: Settings) -> list[Finding]:
+        raise ValueError(f"of {settings.app_id}")
+
+    monkeypatch.setattr(own_settings, "look", fail)
+    result = CliRunner().invoke(cli, ["doctor", "--json", "--bootstrap", "127.0.0.1:1"])
+    findings = {f["code"]: f for f in map(msgspec.json.decode, result.stdout.splitlines())}
+    assert findings["settings.not_looked_at"]["what"] == "could not be looked at: ValueError of rater"
+    assert "versions.pinned" in findings
+
+
 def test_the_text_names_the_finding_and_what_to_do() -> None:
     result = CliRunner().invoke(cli, ["doctor", "-q", "--bootstrap", "127.0.0.1:1"])
     assert "[broker.unreachable]" in result.output
