@@ -1,67 +1,76 @@
-"""What this user may do: which agents could run under its name. Kafka says of itself what it would allow."""
+"""What this user may do: which roles it has. The brokers say of every topic and group what they would allow.
+
+The roles are those of `deploy/kafka/roles.toml`. Kafka tells nobody of rights on transactional ids, nor of rights on groups by
+prefix: those are not looked at.
+"""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupAuthorizationFailedError
 
-from rater.doctor.asking import Cluster, View
+from rater.acls import Acl, acls_of, load_roles
+from rater.doctor.asking import Cluster, TopicView, View
 from rater.doctor.findings import Finding, listed, note, ok, warning
-from rater.doctor.work import WORK, Work, group_of
 from rater.settings import Settings
 from rater.topics import Topics
 
-_READ, _WRITE = 3, 4  # Kafka's numbers of the operations
-_NAMES = {_READ: "READ", _WRITE: "WRITE"}
+_BITS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10}  # Kafka's numbers of the operations
 _NOT_ALLOWED = 29
-_GUIDE = "docs/how-to/find-what-is-wrong.md#what-a-user-may-do"
+_GUIDE = "docs/how-to/secure-kafka.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What is allowed, as bits of Kafka's operations; of groups that are not known to be, nothing is said."""
+
+    topics: Mapping[str, TopicView]
+    cluster: int = -1
+    groups: Mapping[str, int] = field(default_factory=dict)
 
 
 async def look(cluster: Cluster, settings: Settings, topics: Topics, view: View) -> list[Finding]:
-    """Ask for what may be done with groups; with topics, the view says so."""
+    """Ask for what may be done with groups; with topics and the cluster, the view says so."""
     configs = await cluster.broker_configs(view)
-    groups: dict[str, bool] = {}
-    if configs is None or configs.get("authorizer.class.name"):
-        for agent in WORK:
-            groups[agent] = await _may_join(cluster, group_of(settings, agent))
-    return judge_access(topics, view, groups, has_authorizer=configs is None or bool(configs.get("authorizer.class.name")))
-
-
-def judge_access(topics: Topics, view: View, groups: Mapping[str, bool], *, has_authorizer: bool) -> list[Finding]:
-    """`groups`: agent → whether the user may read as its consumer group."""
-    if not has_authorizer:
+    if configs is not None and not configs.get("authorizer.class.name"):
         what = "the cluster asks nobody for leave: whoever reaches it reads all calls and writes money"
-        return [note("acl.none", what, "set authorizer.class.name on the brokers, and an ACL for each role: " + _GUIDE)]
-    denied = {agent: list(_denied(topics, view, agent, work, groups)) for agent, work in WORK.items()}
-    may = [agent for agent, lacking in denied.items() if not lacking]
-    findings = [ok("acl.agents", f"this user may run: {', '.join(may)}")] if may else []
-    for agent, lacking in denied.items():
-        if lacking:
-            said = f"this user may not run the {agent} agent: {listed(lacking)}"
-            todo = f"fine if it is not to; else give it those rights: {_GUIDE}"
-            findings.append(note("acl.denied", said, todo) if may else warning("acl.denied", said, todo))
-    return findings
+        return [note("acl.none", what, f"an authorizer on the brokers, and a role for each user: {_GUIDE}")]
+    needed = {name: acls_of(role, topics, settings.app_id) for name, role in load_roles().items()}
+    group_ids = {acl.name for acls in needed.values() for acl in acls if acl.resource == "group" and acl.pattern == "literal"}
+    groups = {group_id: await _may(cluster, group_id) for group_id in sorted(group_ids & await cluster.groups(view))}
+    return judge_rights(needed, Rights(view.topics, view.may, groups))
 
 
-def _denied(topics: Topics, view: View, agent: str, work: Work, groups: Mapping[str, bool]) -> Iterable[str]:
-    needed = [
-        *((use, _READ) for use in (*work.inputs, *work.follows, work.changelog)),
-        *((use, _WRITE) for use in (*work.outputs, work.changelog)),
-    ]
-    for use, operation in needed:
-        name = getattr(topics, use)
-        topic = view.topics.get(name)
-        if topic is None or topic.error not in (0, _NOT_ALLOWED):
-            continue  # missing: another finding
-        if topic.error == _NOT_ALLOWED or not topic.may >> operation & 1:
-            yield f"{_NAMES[operation]} {name}"
-    if not groups.get(agent, True):
-        yield "READ its consumer group"
+def judge_rights(needed: Mapping[str, list[Acl]], rights: Rights) -> list[Finding]:
+    """`needed`: what each role comes to."""
+    lacking = {role: list(_lacking(acls, rights)) for role, acls in needed.items()}
+    has = [role for role, lacks in lacking.items() if not lacks]
+    if has:
+        return [ok("acl.roles", f"this user has the rights of: {', '.join(has)}")]
+    nearest = min(lacking, key=lambda role: len(lacking[role]))
+    what = f"this user has the rights of no role; nearest is {nearest}, without {listed(lacking[nearest])}"
+    return [warning("acl.no_role", what, f"rater topics acls {nearest} --user NAME --apply, or another role: {_GUIDE}")]
 
 
-async def _may_join(cluster: Cluster, group_id: str) -> bool:
+def _lacking(acls: Iterable[Acl], rights: Rights) -> Iterable[str]:
+    for acl in acls:
+        if acl.resource == "topic":
+            topic = rights.topics.get(acl.name)
+            if topic is None or topic.error not in (0, _NOT_ALLOWED):
+                continue  # missing: another finding
+            may = 0 if topic.error else topic.may
+        elif acl.resource == "group":
+            may = rights.groups.get(acl.name, -1)
+        elif acl.resource == "cluster":
+            may = rights.cluster
+        else:
+            continue
+        if not may >> _BITS[acl.operation] & 1:
+            yield f"{acl.operation} {acl.name}"
+
+
+async def _may(cluster: Cluster, group_id: str) -> int:
     try:
-        if not await cluster.has_groups():
-            return True
-        return bool((await cluster.group(group_id, [])).may >> _READ & 1)
-    except KafkaError:
-        return False
+        return (await cluster.group(group_id, [])).may
+    except GroupAuthorizationFailedError:
+        return 0

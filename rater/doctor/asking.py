@@ -1,7 +1,7 @@
 """What the doctor asks of Kafka. Only questions: nothing here changes anything there, not even by being asked.
 
-So topics are asked about without being created, consumers read without a group, and a group's coordinator is looked for only
-where groups have been before: Kafka makes its offsets topic for the first who looks. Each answer takes a few seconds at most.
+So topics are asked about without being created, consumers read without a group, and a coordinator is looked for only of groups
+that are known to be there: Kafka makes its offsets topic for the first who looks. Each answer takes a few seconds at most.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from aiokafka.admin.config_resource import ConfigResourceType
 from aiokafka.client import AIOKafkaClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError, for_code
-from aiokafka.protocol.admin import DescribeConfigsRequest
+from aiokafka.protocol.admin import DescribeConfigsRequest, ListGroupsRequest
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.fetch import FetchRequest
@@ -42,10 +42,11 @@ __all__ = [
 CONNECT_S = 6.0
 _ANSWER_MS = 4000
 _OFFSETS_TOPIC = "__consumer_offsets"
-_UNKNOWN_TOPIC = 3
+_NOT_ALLOWED = 29
 _POLL_MS = 200
 _FETCH_BYTES = 64 * 1024
 _READ_COMMITTED = 1
+_READ = 3  # Kafka's number of the operation
 
 read_any_header_name()
 
@@ -73,20 +74,21 @@ class TopicView:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The cluster as one broker describes it; `topics` are those that were asked for."""
+    """The cluster as one broker describes it; `topics` are those that were asked for; `may`: with the cluster itself."""
 
     brokers: dict[int, str]
     controller: int
     topics: dict[str, TopicView]
+    may: int = -1
 
     def present(self) -> list[str]:
         """The topics that are there and may be looked at."""
         return [name for name, topic in self.topics.items() if topic.error == 0]
 
-    def unseen(self, topics: Collection[str]) -> list[str]:
-        """Those of the topics that are not there, or may not be looked at."""
+    def unreadable(self, topics: Collection[str]) -> list[str]:
+        """Those of the topics that are not there, or may not be read."""
         present = self.present()
-        return [name for name in topics if name not in present]
+        return [name for name in topics if name not in present or not self.topics[name].may >> _READ & 1]
 
     def partitions(self, topics: Collection[str]) -> list[TopicPartition]:
         """The partitions with a leader of those of the topics that are there."""
@@ -170,6 +172,7 @@ class Cluster:
                 )
                 for error, name, _, partitions, may in answer.topics
             },
+            may=answer.authorized_operations,
         )
 
     async def node(self, node_id: int) -> NodeView:
@@ -196,12 +199,17 @@ class Cluster:
                 return None if error else configs
         raise last
 
-    async def has_groups(self) -> bool:
-        """Whether any consumer group has ever been; yes, where that can't be known."""
-        return (await self.view([_OFFSETS_TOPIC])).topics[_OFFSETS_TOPIC].error != _UNKNOWN_TOPIC
+    async def groups(self, view: View) -> set[str]:
+        """The consumer groups there are, of those that this user may see."""
+        answers = await asyncio.gather(*(self._ask(ListGroupsRequest(), node_id) for node_id in view.brokers))
+        return {group for answer in answers for group, _ in answer.groups}
+
+    async def sees_all_groups(self) -> bool:
+        """Whether a group that `groups` does not tell of is not there: whoever sees their offsets' topic sees all."""
+        return (await self.view([_OFFSETS_TOPIC])).topics[_OFFSETS_TOPIC].error != _NOT_ALLOWED
 
     async def group(self, group_id: str, partitions: Collection[TopicPartition]) -> GroupView:
-        """A group's members and the offsets it has committed of these partitions. Raises KafkaError where it may not."""
+        """The members of a group that is there, and the offsets it has committed of these partitions."""
         coordinator = await self._ask(FindCoordinatorRequest(group_id, 0))
         _raise(coordinator.error_code)
         described = (await self._ask(protocol.describe_groups([group_id]), coordinator.coordinator_id)).groups[0]

@@ -126,16 +126,17 @@ _ENTRY = msgspec.json.Decoder(_Entry)
 
 async def look(cluster: Cluster, topics: Topics, view: View) -> list[Finding]:
     """Read the catalog whole, and of the accounts what a few seconds suffice for."""
-    unseen = view.unseen([topics.plan, topics.rate])
-    if unseen:
-        return [note("catalog.unseen", f"nothing can be said of the catalog without {listed(unseen)}", "see the area topics")]
+    unreadable = view.unreadable([topics.plan, topics.rate])
+    if unreadable:
+        what = f"nothing can be said of the catalog without reading {listed(unreadable)}"
+        return [note("catalog.unreadable", what, "see the areas topics and acl")]
     rows = Rows(topics.plan)
     if not await _read(cluster, view, [topics.plan, topics.rate], rows.take, CATALOG_S):
         what = f"the catalog could not be read within {CATALOG_S:.0f} s"
         return [fault("catalog.unread", what, "a worker could not start in that time either: is a broker overloaded?")]
     accounts = Accounts()
     reads = [(topics.state, accounts.take_state), (topics.event, accounts.take_event), (topics.directory, accounts.take_entry)]
-    whole = [await _read(cluster, view, [topic], take, _ACCOUNTS_S) for topic, take in reads]
+    whole = [not view.unreadable([topic]) and await _read(cluster, view, [topic], take, _ACCOUNTS_S) for topic, take in reads]
     accounts.is_whole = all(whole)
     now_us = time.time_ns() // 1000
     found = rows.catalog.deck.rows()
@@ -147,7 +148,7 @@ async def look(cluster: Cluster, topics: Topics, view: View) -> list[Finding]:
         *(
             []
             if accounts.is_whole
-            else [note("catalog.accounts_in_part", "there are more accounts than there was time to read")]
+            else [note("catalog.accounts_in_part", "not all accounts could be read: too many, or not allowed")]
         ),
     ]
 

@@ -15,7 +15,6 @@ from aiokafka.errors import KafkaError
 from rater.bootstrap import AGENTS, lacking
 from rater.doctor.asking import Cluster, GroupView, View
 from rater.doctor.findings import Finding, counted, fault, listed, note, ok, since, warning
-from rater.doctor.work import WORK, group_of
 from rater.settings import Settings
 from rater.topics import Topics
 
@@ -26,6 +25,14 @@ _READ_S = 4.0
 _LETTERS_MS = 24 * 3_600_000
 _LETTERS_S = 5.0
 _START = "rater worker"
+
+#: What each agent reads as a group, by the topics' names in `Topics`.
+INPUTS = {
+    "rating": ("command", "cdr"),
+    "timer": ("state",),
+    "recharge": ("recharge_request",),
+    "notification": ("notification",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,26 +71,36 @@ class Letters:
 
 async def look(cluster: Cluster, settings: Settings, topics: Topics, view: View, now_ms: int) -> list[Finding]:
     """Ask each agent's group, and for the oldest record that waits for it."""
-    groups_exist = await cluster.has_groups()
+    groups, sees_all = await cluster.groups(view), await cluster.sees_all_groups()
     not_set_up = lacking(settings, AGENTS)
     retention_ms = _retention_ms(await cluster.topic_configs(view.present()))
     findings: list[Finding] = []
-    for agent in WORK:
-        names = [getattr(topics, use) for use in WORK[agent].inputs]
-        if unseen := view.unseen(names):
-            what = f"{agent}: what waits can't be told without {listed(unseen)}"
-            findings.append(note("lag.unseen", what, "see the area topics"))
+    for agent, uses in INPUTS.items():
+        names = [getattr(topics, use) for use in uses]
+        if unreadable := view.unreadable(names):
+            what = f"{agent}: what waits can't be told without reading {listed(unreadable)}"
+            findings.append(note("lag.unreadable", what, "see the areas topics and acl"))
             continue
         inputs, group_id = view.partitions(names), group_of(settings, agent)
+        if group_id not in groups and not sees_all:
+            what = f"{agent}: group {group_id} is not there yet, or this user may not see it"
+            findings.append(note("lag.unseen", what, "see the area acl"))
+            continue
         try:
-            group = await cluster.group(group_id, inputs) if groups_exist else GroupView("Dead", committed={})
+            group = await cluster.group(group_id, inputs) if group_id in groups else GroupView("Dead", committed={})
             lag = await _lag(cluster, agent, group, inputs, agent not in not_set_up)
         except (KafkaError, TimeoutError) as error:
             what = f"{agent}: group {group_id} can't be looked at: {type(error).__name__}"
             findings.append(warning("lag.unknown", what, "look as a user who may DESCRIBE the group and READ its topics"))
             continue
         findings += judge_lag(lag, retention_ms, now_ms)
-    return [*findings, *await _letters(cluster, view.partitions([topics.dead_letter]), now_ms)]
+    dead = [] if view.unreadable([topics.dead_letter]) else view.partitions([topics.dead_letter])
+    return [*findings, *await _letters(cluster, dead, now_ms)]
+
+
+def group_of(settings: Settings, agent: str) -> str:
+    """The consumer group of an agent."""
+    return settings.app_id if agent == "rating" else f"{settings.app_id}-{agent}"
 
 
 def judge_lag(lag: Lag, retention_ms: Mapping[str, int], now_ms: int) -> list[Finding]:

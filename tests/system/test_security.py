@@ -229,6 +229,29 @@ async def test_whoever_is_not_let_in_is_told_why_at_once(
     assert "Traceback" not in failed.stderr
 
 
+@pytest.mark.parametrize("role", ["monitor", "rating", "timer", "switch"])
+async def test_the_doctor_knows_whom_it_looks_as_and_claims_nothing_of_what_that_user_may_not_see(
+    kafka: EmbeddedKafka, folder: Path, role: str
+) -> None:
+    given = environment(kafka.bootstrap, folder, load_roles()[role].user)
+    examined = await asyncio.to_thread(rater, "doctor", "--json", given=given)
+    findings = {finding["code"]: finding for finding in map(json.loads, examined.stdout.splitlines())}
+    assert role in findings["acl.roles"]["what"].partition(": ")[2].split(", ")
+    assert not [code for code in findings if code.endswith((".not_looked_at", ".not_allowed", ".missing"))]
+    assert ("catalog.unreadable" in findings) == (role not in ("monitor", "rating"))
+    assert PASSWORD not in examined.stdout + examined.stderr
+
+
+async def test_the_doctor_says_why_it_is_not_let_in(kafka: EmbeddedKafka, folder: Path) -> None:
+    given = environment(kafka.bootstrap, folder, load_roles()["monitor"].user)
+    refused = await asyncio.to_thread(
+        rater, "doctor", "-q", given={**given, "RATER_KAFKA_PASSWORD_FILE": str(folder / "wrong")}
+    )
+    assert refused.returncode == 1
+    assert "Authentication failed" in refused.stdout
+    assert "[broker.unreachable]" in refused.stdout
+
+
 async def test_no_secret_is_shown_by_settings_process_list_or_log(
     kafka: EmbeddedKafka, folder: Path, tmp_path: Path, topics: Topics
 ) -> None:

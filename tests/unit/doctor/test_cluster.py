@@ -4,16 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from rater.doctor.acl import judge_access
+from rater.acls import acls_of, load_roles
+from rater.doctor.acl import Rights, judge_rights
 from rater.doctor.asking import NodeView, PartitionView, TopicView, View
 from rater.doctor.broker import judge_brokers, judge_configs, release_of
 from rater.doctor.findings import Finding
 from rater.doctor.topics import judge_topics
-from rater.doctor.work import WORK
 from rater.settings import Settings
 from rater.topics import load_topics
 
 TOPICS = load_topics()
+ROLES = load_roles()
+NEEDED = {name: acls_of(role, TOPICS, "rater") for name, role in ROLES.items()}
 THREE = {1: "a:1", 2: "b:1", 3: "c:1"}
 APIS = dict.fromkeys(range(75), (0, 20))
 NODE = NodeView(APIS, 27, 27)
@@ -147,29 +149,28 @@ def test_on_one_broker_one_copy_is_in_order() -> None:
     assert severities(judge_topics(TOPICS, one, CONFIGS)) == {"topics.defined": "ok"}
 
 
-def test_a_cluster_without_authorizer_is_a_note() -> None:
-    assert severities(judge_access(TOPICS, VIEW, {}, has_authorizer=False)) == {"acl.none": "note"}
+def test_who_may_do_everything_has_every_role() -> None:
+    (found,) = judge_rights(NEEDED, Rights(VIEW.topics))
+    assert found.what == f"this user has the rights of: {', '.join(ROLES)}"
 
 
-def test_who_may_do_everything_may_run_every_agent() -> None:
-    (found,) = judge_access(TOPICS, VIEW, {}, has_authorizer=True)
-    assert found.what == f"this user may run: {', '.join(WORK)}"
-
-
-def test_a_timers_user_may_run_the_timer_and_that_it_may_no_more_is_a_note() -> None:
+def test_who_may_do_what_one_role_needs_has_that_role_alone() -> None:
     may = {TOPICS.state: READ, TOPICS.command: WRITE, TOPICS.timer_changelog: READ | WRITE}
     topics = {t.name: topic(may=may[t.name]) if t.name in may else TopicView(NOT_ALLOWED, 0) for t in TOPICS.definitions}
-    found = judge_access(TOPICS, replace(VIEW, topics=topics), {}, has_authorizer=True)
-    assert found[0].what == "this user may run: timer"
-    assert severities(found)["acl.denied"] == "note"
+    (found,) = judge_rights(NEEDED, Rights(topics, 0, {"rater-timer": READ}))
+    assert (found.severity, found.what) == ("ok", "this user has the rights of: timer")
 
 
-def test_who_may_run_no_agent_is_warned_what_is_lacking() -> None:
-    found = judge_access(TOPICS, with_topic(TOPICS.command, topic(may=0)), {}, has_authorizer=True)
-    assert severities(found) == {"acl.denied": "warning"}
-    assert f"READ {TOPICS.command}" in found[0].what
+def test_who_may_not_use_the_group_has_not_the_agents_role() -> None:
+    (found,) = judge_rights({"timer": NEEDED["timer"]}, Rights(VIEW.topics, -1, {"rater-timer": 0}))
+    assert found.severity == "warning"
+    assert "nearest is timer, without Read rater-timer" in found.what
 
 
-def test_who_may_not_join_its_group_may_not_run_the_agent() -> None:
-    found = judge_access(TOPICS, VIEW, {"timer": False}, has_authorizer=True)
-    assert "READ its consumer group" in found[1].what
+def test_a_missing_topic_takes_nobodys_role_away() -> None:
+    assert severities(judge_rights(NEEDED, Rights(with_topic(TOPICS.cdr, TopicView(UNKNOWN, 0)).topics))) == {"acl.roles": "ok"}
+
+
+def test_what_the_cluster_as_a_whole_does_not_allow_is_missed() -> None:
+    (found,) = judge_rights({"monitor": NEEDED["monitor"]}, Rights(VIEW.topics, 0))
+    assert "Describe kafka-cluster" in found.what

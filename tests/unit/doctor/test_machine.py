@@ -7,15 +7,15 @@ import pytest
 from click.testing import CliRunner
 from pydantic import SecretStr
 
-from rater.bootstrap import make_agents
+from rater.bootstrap import AGENTS, make_agents
 from rater.cli import cli
 from rater.doctor import AREAS
 from rater.doctor import settings as own_settings
 from rater.doctor.clock import judge_clocks, judge_own_clock
 from rater.doctor.findings import Finding, listed, since
+from rater.doctor.lag import INPUTS, group_of
 from rater.doctor.settings import Place, judge_bootstrap, judge_place
 from rater.doctor.versions import judge_core, judge_libraries, judge_zones
-from rater.doctor.work import WORK, group_of
 from rater.settings import Settings
 from rater.topics import load_topics
 
@@ -90,6 +90,12 @@ def test_plaintext_within_this_machine_is_in_order(bootstrap: str) -> None:
     assert judge_bootstrap(Settings(bootstrap=bootstrap)) == []
 
 
+def test_plaintext_to_elsewhere_is_a_warning_though_it_was_allowed() -> None:
+    away = Settings(bootstrap="kafka.example.com:9092", kafka_plaintext_allowed=True)
+    assert codes(judge_bootstrap(away)) == {"settings.plaintext": "warning"}
+    assert judge_bootstrap(Settings(bootstrap="kafka.example.com:9093", kafka_security="ssl")) == []
+
+
 def test_a_clock_behind_a_brokers_is_a_warning_and_by_minutes_a_fault() -> None:
     assert codes(judge_clocks(NOW_MS, [NOW_MS + 5000], [])) == {"clock.behind_broker": "warning"}
     assert codes(judge_clocks(NOW_MS, [NOW_MS - 5, NOW_MS + 120_000], [])) == {"clock.behind_broker": "fault"}
@@ -117,20 +123,22 @@ def test_durations_and_lists_are_short() -> None:
     assert listed(["a", "b", "c", "d"]) == "a, b, c and 1 more"
 
 
-async def test_what_an_agent_reads_and_writes_is_what_it_is_wired_to() -> None:
+async def test_what_an_agent_reads_is_what_it_is_wired_to() -> None:
     secret = SecretStr("whsec_" + "a" * 32)
     settings = Settings(
         payment_gateway="webhook", payment_webhook_url="https://x.example/p", payment_webhook_secret=secret,
         notify_webhook_url="https://x.example/n", notify_webhook_secret=secret,
     )  # fmt: skip
     topics = load_topics(account_partitions=settings.partitions)
-    for agent, work in WORK.items():
+    for agent, uses in INPUTS.items():
         (app,) = make_agents(settings, [agent])
         (group,) = app.engine.groups
         assert app.conf.id == group_of(settings, agent)
-        assert group.topics == tuple(getattr(topics, use) for use in work.inputs)
-        assert set(group.outputs) == {getattr(topics, use) for use in work.outputs}
-        assert group.changelog == getattr(topics, work.changelog)
+        assert group.topics == tuple(getattr(topics, use) for use in uses)
+
+
+def test_there_is_no_agent_that_is_not_looked_at() -> None:
+    assert set(INPUTS) == set(AGENTS)
 
 
 def test_where_no_broker_answers_that_is_one_fault_and_the_rest_is_looked_at_all_the_same() -> None:
