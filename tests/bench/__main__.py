@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import click
 from rich.console import Console
 
-from tests.bench import backlog, hot_key, latency, month, restart, restore, scaling, throughput, watching
+from tests.bench import backlog, footprint, hot_key, latency, month, restart, restore, scaling, throughput, watching
 
 BENCHES: dict[str, Callable[[Console, bool], Awaitable[None]]] = {
     "throughput": throughput.run,
@@ -22,6 +22,7 @@ BENCHES: dict[str, Callable[[Console, bool], Awaitable[None]]] = {
     "restore": restore.run,
     "backlog": backlog.run,
     "watching": watching.run,
+    "footprint": footprint.run,
 }
 
 

@@ -33,7 +33,7 @@ def settings_of(pod: dict[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for source in container["envFrom"]:
         found |= maps[source["configMapRef"]["name"]]
-    return found | {variable["name"]: "" for variable in container.get("env", [])}
+    return found | {variable["name"]: variable.get("value", "") for variable in container.get("env", [])}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -70,7 +70,7 @@ def test_a_field_that_an_operator_does_not_know_is_noticed() -> None:
         jsonschema.validate(misspelt, closed(json.loads(schemas_of("ScaledObject", "keda.sh/v1alpha1").read_text())))
 
 
-def test_every_variable_is_a_setting_and_its_value_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_variable_is_a_setting_and_its_value_is_taken() -> None:
     for name, pod in pods(built(OVERLAY)):
         variables = settings_of(pod)
         assert raters(variables).keys() <= setting_variables(), name
@@ -125,13 +125,13 @@ def test_a_worker_has_the_time_to_end_by_itself(name: str) -> None:
     assert pod["terminationGracePeriodSeconds"] * 1000 > int(settings_of(pod)["RATER_SHUTDOWN_MS_MAX"])
 
 
-@pytest.mark.parametrize("name", STATEFUL)
-def test_secrets_are_mounted_where_the_settings_look_for_them(name: str) -> None:
-    pod = the("StatefulSet", name)["spec"]["template"]["spec"]
-    mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
-    files = {value for variable, value in settings_of(pod).items() if variable.endswith("_FILE")}
-    assert files
-    assert all(file.startswith(f"{mounts['secrets']}/") for file in files)
+def test_each_pod_is_given_the_secrets_its_settings_look_for_and_no_others() -> None:
+    for name, pod in pods(built(OVERLAY)):
+        (folder,) = (mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "secrets")
+        (secret,) = (volume["secret"] for volume in pod["volumes"] if volume["name"] == "secrets")
+        wanted = {value for variable, value in settings_of(pod).items() if variable.endswith("_FILE")}
+        assert {f"{folder}/{item['path']}" for item in secret["items"]} == wanted, name
+        assert secret["defaultMode"] == 0o440
 
 
 def test_no_secret_is_in_the_manifests() -> None:
