@@ -137,7 +137,7 @@ def judge_letters(letters: Letters, *, is_whole: bool) -> list[Finding]:
     findings = []
     least = "" if is_whole else "at least "
     if letters.retryable:
-        what = f"{least}{_by_code(letters.retryable)} in 24 h: not rated, retryable"
+        what = f"{least}{_by_code(letters.retryable)} in 24 h: not rated when they came, retryable"
         todo = "mend the cause (rater replay shows which and why), then rater replay --go"
         findings.append(warning("lag.retryable_letters", what, todo))
     if letters.others:
