@@ -4,13 +4,14 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p -c 'import sys;
 RUN := .venv/bin
 READY := .venv/.ready
 COMPILED := .venv/.compiled
+WATCHER := .tools/.watcher
 
 .PHONY: demo test check bench chaos setup
 
 demo: $(COMPILED)
 	$(RUN)/rater demo
 
-test: check
+test: check $(WATCHER)
 	$(RUN)/pytest
 	RATER_PURE=1 $(RUN)/pytest -q tests/unit/domain tests/property
 
@@ -35,6 +36,10 @@ $(READY): pyproject.toml uv.lock .tools/uv-$(UV_VERSION)
 
 $(COMPILED): $(READY) $(wildcard rater/domain/*.py rater/compiled/*.py)
 	$(RUN)/python -m rater.compiled
+	@touch $@
+
+$(WATCHER): $(READY)
+	$(RUN)/python -m tests.prometheus
 	@touch $@
 
 .tools/uv-$(UV_VERSION):
