@@ -1,7 +1,7 @@
 """A real Prometheus and its promtool for the tests: from the PATH, else Debian's package unpacked beside the project.
 
-`python -m tests.prometheus` fetches the package into .tools/, without installing anything. Where there is neither, it says so, and
-the tests that need them are skipped.
+`python -m tests.prometheus` fetches the package into .tools/, without installing anything. Where there is neither, it says so,
+and the tests that need them are skipped.
 """
 
 import os

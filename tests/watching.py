@@ -16,7 +16,7 @@ RUNBOOKS = ROOT / "docs" / "runbooks"
 DOCUMENT = ROOT / "docs" / "metrics.md"
 
 #: Grafana's variables, as a panel has them when everything is selected.
-VARIABLES = {"$__rate_interval": "1m", "$__range": "5m", "$__interval": "15s", "$agent": ".*", "${agent}": ".*", "${agent:regex}": ".*"}
+VARIABLES = {"$__rate_interval": "1m", "$agent": ".*"}
 _SUFFIXES = ("_bucket", "_count", "_sum")
 
 
@@ -57,7 +57,7 @@ def panel_expressions() -> Iterator[Asked]:
         for panel in panels(json.loads(path.read_text())):
             for target in panel.get("targets", ()):
                 expression = target["expr"]
-                for variable, value in sorted(VARIABLES.items(), key=lambda item: -len(item[0])):
+                for variable, value in VARIABLES.items():
                     expression = expression.replace(variable, value)
                 yield Asked(f"{path.name}: {panel['title']}", expression)
 
