@@ -122,6 +122,9 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "console", "json"] = Field(
         default="auto", description="auto: for people on a terminal, JSON everywhere else."
     )
+    tracing: bool = Field(
+        default=False, description="A span a batch, by OpenTelemetry; where to is said by its own OTEL_… variables."
+    )
     http_host: str = Field(default="127.0.0.1", description="Where /livez, /readyz and /metrics are.")
     http_port: int | None = Field(
         default=None, ge=0, le=65_535, description="By default the first free one of 9480 to 9499; 0: any free one."

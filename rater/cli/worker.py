@@ -7,12 +7,18 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import click
 
 from rater import __version__
 from rater.cli.options import bootstrap_option, prefix_option, settings_with
 from rater.ops.logging import set_up
+
+if TYPE_CHECKING:
+    from rater.engine.app import EngineApp
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +50,7 @@ def worker(bootstrap: str | None, topic_prefix: str | None, agents: str | None, 
     # Imported late: Faust takes a second that `rater --help` need not wait for.
     from rater import bootstrap as wiring
     from rater.engine.app import run_worker
+    from rater.ops import tracing
     from rater.ops.endpoint import watched
 
     names = wiring.set_up(settings) if agents is None else list(dict.fromkeys(agents.split(",")))
@@ -56,5 +63,14 @@ def worker(bootstrap: str | None, topic_prefix: str | None, agents: str | None, 
     log.info("agents: %s", ", ".join(names), extra=about)
     for name, lack in wiring.lacking(settings, wiring.AGENTS).items():
         log.info("no %s agent here: it needs %s", name, lack)
+    if settings.tracing and not tracing.is_installed():
+        raise click.UsageError("RATER_TRACING needs the extra: pip install 'call-rater[tracing]'")
+
+    @asynccontextmanager
+    async def beside(apps: Sequence[EngineApp]) -> AsyncIterator[None]:
+        with tracing.traced(apps) if settings.tracing else nullcontext():
+            async with watched(settings, apps):
+                yield
+
     gc.set_threshold(*_GC_THRESHOLDS)
-    sys.exit(run_worker(lambda: wiring.make_agents(settings, names), lambda apps: watched(settings, apps)))
+    sys.exit(run_worker(lambda: wiring.make_agents(settings, names), beside))

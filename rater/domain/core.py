@@ -32,6 +32,7 @@ from rater.domain.rejection import Refused, Rejected
 from rater.domain.rows import AccountState, Call, Part, Pool, Rows, decode_call
 from rater.domain.standings import Figure, Standings
 from rater.domain.state import state_message
+from rater.domain.tracing import trace_of
 
 #: How long a command is known again. A year and a month: longer than any topic keeps one.
 COMMAND_DAYS: Final = 396
@@ -196,7 +197,8 @@ class Core:
             if rejected.code == "no_rate" and not sure:
                 return False
             return self.dead_letter(record, rejected)
-        self._carry_out(timestamp_ms, account, cdr, decision, answered_us, month, key, digest)
+        trace = trace_of(record.headers) if record.headers else ()
+        self._carry_out(timestamp_ms, account, cdr, decision, answered_us, month, key, digest, trace)
         return True
 
     def _carry_out(
@@ -209,6 +211,7 @@ class Core:
         month: moments.Month,
         key: bytes,
         digest: int,
+        trace: Sequence[tuple[str, bytes]],
     ) -> None:
         journal = self._journal
         journal.open(timestamp_ms)
@@ -266,7 +269,7 @@ class Core:
             1,
             journal.now_text,
         )
-        self._emit(self._rated, account.key, self._writer.json(rated), timestamp_ms)
+        self._emit(self._rated, account.key, self._writer.json(rated), timestamp_ms, trace)
 
         forget_us = now_us + (REMEMBER_DAYS + 1) * DAY_US
         if forget_us < month.close_us:  # once its month is closed it can't be rated again anyway

@@ -45,7 +45,7 @@ from rater.engine.errors import (
 from rater.engine.kafka import Kafka, TaskProducer, TopicPartition
 from rater.engine.output import Outbox
 from rater.engine.state import BatchState, Changes, Meta, apply_changelog, read_meta
-from rater.engine.stats import STAGES, BatchHistograms, TaskStats
+from rater.engine.stats import STAGES, BatchHistograms, BatchObserver, TaskStats
 from rater.engine.store import LocalStore
 
 __all__ = ["Checkpoint", "TaskId"]
@@ -93,6 +93,7 @@ class Checkpoint:
         store_age_ms_max: int,
         accept_lost_input: bool,
         send_timeout_s: float,
+        on_batch: BatchObserver | None = None,
     ) -> None:
         self._task = task
         self._kafka = kafka
@@ -103,6 +104,7 @@ class Checkpoint:
         self._store_age_ms_max = store_age_ms_max
         self._accept_lost_input = accept_lost_input
         self._send_timeout_s = send_timeout_s
+        self._on_batch = on_batch
         self._producer: TaskProducer | None = None
         self._store: LocalStore | None = None
         self._processor: Processor
@@ -136,7 +138,15 @@ class Checkpoint:
         """
         positions = {**self.positions, **moved}
         of_topics = self._check_batch(records, positions)
-        stages_s = await self._transact(self._processor.process(records) if records else None, positions)
+        began_ns = time.time_ns()
+        try:
+            stages_s = await self._transact(self._processor.process(records) if records else None, positions)
+        except Exception as error:
+            if records and self._on_batch is not None:
+                self._on_batch(self._task.partition, records, began_ns, (), error)
+            raise
+        if records and self._on_batch is not None:
+            self._on_batch(self._task.partition, records, began_ns, stages_s, None)
         if records:
             self._stats.input_records.update(of_topics)
             self._histograms.observe(len(records), time.time() - records[0].timestamp / 1000, stages_s)

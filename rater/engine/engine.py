@@ -350,6 +350,7 @@ class Engine(Service):
                 settings.store_age_ms_max,
                 settings.accept_lost_input,
                 settings.broker_timeout_ms / 1000,
+                self.stats.on_batch,
             )
 
         def is_dry(topic: str, position: int) -> bool:

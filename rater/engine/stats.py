@@ -7,17 +7,32 @@ stands for a moment (lag, levels) is of use only while the task is this worker's
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from prometheus_client import Histogram
 
-from rater.engine.api import Figure
+from rater.engine.api import Figure, Record
 
-__all__ = ["BatchHistograms", "EngineStats", "Lag", "TaskStats"]
+__all__ = ["STAGES", "BatchHistograms", "BatchObserver", "EngineStats", "Lag", "TaskStats"]
 
 STAGES = ("process", "send", "commit", "store")
 _RECORDS = (1, 10, 100, 500, 1000, 2000, 4000, 8000, 16_000)
 _STAGE_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
 _AGE_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21_600, 86_400)
+
+
+class BatchObserver(Protocol):
+    """Told of every batch with records, once it is over. It must not raise, and must not take long."""
+
+    def __call__(
+        self,
+        partition: int,
+        records: Sequence[Record],
+        began_ns: int,
+        stages_s: Sequence[float],
+        error: BaseException | None,
+    ) -> None:
+        """`began_ns`: since the epoch. `stages_s`: as `STAGES`; empty where an `error` ended it before its commit."""
 
 
 class BatchHistograms:
@@ -83,6 +98,7 @@ class EngineStats:
 
     tasks: dict[tuple[str, int], TaskStats] = field(default_factory=dict)
     rebalances: int = 0
+    on_batch: BatchObserver | None = None
     histograms: BatchHistograms = field(default_factory=BatchHistograms)
 
     def task(self, group: str, partition: int) -> TaskStats:

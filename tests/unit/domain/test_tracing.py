@@ -1,0 +1,41 @@
+"""The trace of a call is that of its rated call."""
+
+import pytest
+
+from rater.simulation import LogRecord
+from tests.builders import ORG, TOPICS, Desk
+
+PARENT = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+STATE = ("tracestate", b"vendor=1")
+
+
+def rated_headers(*headers: tuple[str, bytes | None]) -> list[tuple[str, bytes]]:
+    """The headers of the rated call of a call with these."""
+    desk = Desk()
+    desk.organization()
+    call = _call(desk)
+    call.headers = headers  # type: ignore[assignment]
+    return [header for out in desk.give(call) if out.topic == TOPICS.rated for header in out.headers]
+
+
+def _call(desk: Desk) -> LogRecord:
+    cdr = {"cdr_id": "1", "org_id": ORG, "call_type": "user_in", "caller": "+14255550100", "callee": "+14255550101"}
+    return desk.record(TOPICS.cdr, ORG, cdr | {"answered_at": "2025-10-01T11:00:00Z", "duration_ms": 1000})
+
+
+def test_it_is_kept() -> None:
+    assert rated_headers(PARENT, STATE) == [PARENT, STATE]
+    assert rated_headers(("x", b"1"), PARENT, ("y", b"2")) == [PARENT]
+
+
+@pytest.mark.parametrize("value", [None, b"", b"00-0-0-01", PARENT[1].replace(b"a", b"g"), PARENT[1] + b"-x" * 99])
+def test_what_is_not_well_formed_is_left_out_with_its_state(value: bytes | None) -> None:
+    assert rated_headers(("traceparent", value), STATE) == []
+
+
+def test_a_state_that_is_too_long_is_left_out() -> None:
+    assert rated_headers(PARENT, ("tracestate", b"x" * 513)) == [PARENT]
+
+
+def test_without_a_trace_there_are_no_headers() -> None:
+    assert rated_headers() == []
