@@ -30,7 +30,7 @@ def settings_with(**given: object) -> Settings:
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
-        faults = [": ".join([*map(str, fault["loc"]), fault["msg"]]) for fault in error.errors()]
+        faults = [": ".join([*map(str, fault["loc"]), fault["msg"].removeprefix("Value error, ")]) for fault in error.errors()]
         raise click.UsageError("settings: " + "; ".join(faults)) from error
     except FileNotFoundError as error:
         raise click.UsageError(str(error)) from error
