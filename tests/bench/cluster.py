@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,9 +89,11 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster(partitions: int = 4, organizations: int = 200, prefix: str = "bench.") -> AsyncIterator[Cluster]:
-    """A new broker in a folder of its own."""
-    with TemporaryDirectory() as name, EmbeddedKafka(Path(name) / "kafka") as kafka:
+async def cluster(
+    partitions: int = 4, organizations: int = 200, prefix: str = "bench.", properties: Mapping[str, str] | None = None
+) -> AsyncIterator[Cluster]:
+    """A new broker in a folder of its own, with settings over its usual ones."""
+    with TemporaryDirectory() as name, EmbeddedKafka(Path(name) / "kafka", properties=properties) as kafka:
         topics = load_topics(prefix, partitions)
         await apply(kafka.bootstrap, topics)
         made = Cluster(kafka.bootstrap, topics, prefix, Path(name))

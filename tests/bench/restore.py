@@ -1,9 +1,16 @@
-"""From an empty disk: a million rows out of the changelog, into the store, through the engine's own restore."""
+"""From an empty disk: a million rows out of the changelog, into the store, through the engine's own restore.
 
+Then the same with what live traffic leaves: transactions of a few calls, restored by a whole worker until it is ready.
+"""
+
+import asyncio
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from rich.console import Console
 from rich.table import Table
 
@@ -13,12 +20,20 @@ from rater.engine.kafka import AiokafkaKafka
 from rater.engine.stats import BatchHistograms, TaskStats
 from rater.engine.store import StoreIdentity, open_store
 from rater.settings import Settings
-from tests.bench.cluster import Cluster, cluster
+from tests.bench import traffic
+from tests.bench.cluster import Cluster, cluster, drain
+from tests.system.harness import Worker, until_done
 
 ROWS = 1_000_000
 BATCH = 20_000
 VALUE = b"x" * 120
 DAY = 20_000
+LIVE_CALLS = 80_000
+LIVE_BATCH = 8  # as at some 1,000 calls a second
+_OPEN = "open, reading on"
+_PARTITIONS = 4
+_CLEANS_OFTEN = {"log.cleaner.backoff.ms": "500"}
+_QUIET_S = 8.0
 _SCATTER = 0x9E3779B97F4A7C15  # keys come in no order, as accounts and calls do
 
 
@@ -48,6 +63,76 @@ class _Writer:
 
 
 async def run(console: Console, quick: bool) -> None:
+    """Measure and print."""
+    await _rows(console, quick)
+    await _live(console, quick)
+
+
+async def _live(console: Console, quick: bool) -> None:
+    """Calls rated a few at a time; then the worker comes up with its disk, and without."""
+    calls = LIVE_CALLS // 10 if quick else LIVE_CALLS
+    async with cluster(properties=_CLEANS_OFTEN) as made:
+        await made.fill(traffic.calls(made.topics, calls, 200))
+        worker = made.worker(RATER_BATCH_RECORDS_MAX=str(LIVE_BATCH))
+        await drain(made, worker)
+        warm_s = await _ready_s(worker)
+        as_written_s = await _without_its_disk(made, worker) - warm_s
+        written_bytes = _changelog_bytes(made)
+        await _compact(made, worker)
+        warm_s = await _ready_s(worker)
+        compacted_s = await _without_its_disk(made, worker) - warm_s
+        kept_bytes = _changelog_bytes(made)
+    table = Table(f"{calls:,} calls, {LIVE_BATCH} a transaction", "bytes a call", "s above a start with its disk", "calls/s")
+    table.add_row("as written", f"{written_bytes / calls:.0f}", f"{as_written_s:.2f}", f"{calls / as_written_s:,.0f}")
+    table.add_row("compacted", f"{kept_bytes / calls:.0f}", f"{compacted_s:.2f}", f"{calls / compacted_s:,.0f}")
+    console.print(table)
+
+
+async def _without_its_disk(made: Cluster, worker: Worker) -> float:
+    """The same member, or the group would wait for the one it knows."""
+    shutil.rmtree(made.directory / "worker-1" / "data")
+    return await _ready_s(worker)
+
+
+async def _compact(made: Cluster, worker: Worker) -> None:
+    """Have the broker compact the changelog now; return when it has nothing more to do."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=made.bootstrap)
+    await admin.start()
+    wanted = made.topics[made.topics.changelog].configs | {"segment.ms": "1000", "min.cleanable.dirty.ratio": "0.001"}
+    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, made.topics.changelog, configs=wanted)])
+    await admin.close()
+    # Only what is before the segment being written is compacted: a few calls more begin a new one.
+    await asyncio.sleep(1.5)
+    await made.fill(traffic.calls(made.topics, 400, 200, seed=2, switch="later"))
+    worker.start()
+    await until_done(made.bootstrap, made.topics, worker)
+    assert await asyncio.to_thread(worker.stop) == 0
+    size, since_s = 0, time.monotonic()
+    while time.monotonic() - since_s < _QUIET_S:
+        await asyncio.sleep(0.5)
+        if (now := _changelog_bytes(made)) != size:
+            size, since_s = now, time.monotonic()
+
+
+def _changelog_bytes(made: Cluster) -> int:
+    logs = (made.directory / "kafka").rglob(f"{made.topics.changelog}-*/*.log")
+    return sum(log.stat().st_size for log in logs)
+
+
+async def _ready_s(worker: Worker) -> float:
+    """Seconds from its start until all its partitions are open."""
+    before = worker.log.count(_OPEN)
+    start_s = time.perf_counter()
+    worker.start()
+    while worker.log.count(_OPEN) < before + _PARTITIONS:
+        worker.check_alive()
+        await asyncio.sleep(0.01)
+    taken_s = time.perf_counter() - start_s
+    assert await asyncio.to_thread(worker.stop) == 0
+    return taken_s
+
+
+async def _rows(console: Console, quick: bool) -> None:
     """Write the rows with one checkpoint, restore them with another."""
     rows = ROWS // 10 if quick else ROWS
     async with cluster(partitions=1, organizations=1) as made:

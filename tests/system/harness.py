@@ -97,8 +97,13 @@ class Worker:
         if self._process.poll() is not None:
             raise AssertionError(f"the worker ended with {self._process.returncode}:\n{self.log_tail()}")
 
+    @property
+    def log(self) -> str:
+        """All it has said."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
     def log_tail(self) -> str:
-        return self._log.read_text(errors="replace")[-4000:]
+        return self.log[-4000:]
 
 
 async def publish(bootstrap: str, topics: Topics, records: Iterable[LogRecord]) -> None:

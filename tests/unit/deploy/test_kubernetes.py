@@ -187,7 +187,7 @@ def test_scaling_down_waits_out_a_session_many_times_over() -> None:
     settings = settings_of(the("StatefulSet", "rater-rating")["spec"]["template"]["spec"])
     session_s = int(settings["RATER_SESSION_TIMEOUT_MS"]) / 1000
     assert behaviour["scaleDown"]["stabilizationWindowSeconds"] >= 20 * session_s
-    assert behaviour["scaleDown"]["policies"][0]["periodSeconds"] >= 10 * session_s
+    assert behaviour["scaleDown"]["policies"][0]["periodSeconds"] >= 20 * session_s
 
 
 def test_every_file_is_part_of_a_kustomization() -> None:
