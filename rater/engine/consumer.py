@@ -128,7 +128,11 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         )
 
     def hold(self, partitions: Iterable[TopicPartition]) -> None:
-        """Fetch nothing of `partitions` until they are sought. In the consumer's thread."""
+        """Fetch nothing of `partitions`, newly assigned, until they are sought. In the consumer's thread.
+
+        A poll that was asked for before the assignment may still be under way: what it knows of positions holds no more.
+        """
+        self.interrupt_poll()
         self._ensure_consumer().pause(*partitions)
 
     def is_put_out(self) -> bool:
@@ -138,12 +142,13 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     def interrupt_poll(self) -> Mapping[TopicPartition, int]:
         """End the poll in flight, if any, empty-handed: what it would find is not its caller's any more.
 
-        Returns what it was asked for. aiokafka moves on over transaction markers and goes on waiting: an interrupted poll
-        may have moved without a word.
+        Returns what it was asked for, to whoever interrupts it first. aiokafka moves on over transaction markers and goes on
+        waiting: an interrupted poll may have moved without a word.
         """
         if self._poll is None or not self._poll.cancel():
             return {}
-        return self._polled
+        asked_for, self._polled = self._polled, {}
+        return asked_for
 
     async def poll(self, wanted: Mapping[TopicPartition, int], timeout_s: float, records_max: int) -> Polled:
         """In the consumer's thread: records of `wanted` (partition → expected position)."""

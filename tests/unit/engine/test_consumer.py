@@ -27,6 +27,8 @@ class Stub:
     def seek(self, tp: TopicPartition, position: int) -> None:
         self.positions[tp] = position
 
+    def pause(self, *partitions: TopicPartition) -> None: ...
+
     def resume(self, *partitions: TopicPartition) -> None: ...
 
 
@@ -62,3 +64,27 @@ async def test_a_poll_that_was_not_interrupted_moves_nothing_back() -> None:
     stub.positions[ONE] = 25
     assert await thread.seek_to({OTHER: 7})
     assert stub.positions == {ONE: 25, OTHER: 7}
+
+
+async def test_what_a_poll_of_before_knew_moves_nothing_that_has_been_sought_since() -> None:
+    """Two tasks that open at once seek one after the other, before the poll they interrupt has come to its end."""
+    stub = Stub()
+    thread = Thread(stub)
+    polling = asyncio.create_task(thread.poll({ONE: 19}, 10.0, 100))
+    await stub.moved.wait()
+    assert await thread.seek_to({ONE: 12})
+    assert await thread.seek_to({OTHER: 7})
+    assert await polling == Polled({}, {})
+    assert stub.positions == {ONE: 12, OTHER: 7}
+
+
+async def test_a_poll_of_before_an_assignment_has_no_say_after_it() -> None:
+    stub = Stub()
+    thread = Thread(stub)
+    polling = asyncio.create_task(thread.poll({ONE: 19}, 10.0, 100))
+    await stub.moved.wait()
+    thread.hold([ONE, OTHER])
+    stub.positions[ONE] = 12
+    assert await thread.seek_to({OTHER: 7})
+    assert await polling == Polled({}, {})
+    assert stub.positions == {ONE: 12, OTHER: 7}
