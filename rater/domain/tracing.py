@@ -3,22 +3,25 @@
 import re
 from collections.abc import Sequence
 
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+#: version-trace-parent-flags; all zeros name nothing, and ff is no version.
+_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACESTATE = re.compile(rb"[\t\x20-\x7e]+")
 _TRACESTATE_BYTES_MAX = 512
 
 Headers = Sequence[tuple[str, bytes]]
 
 
 def trace_of(headers: Headers) -> Headers:
-    """Of a record's headers those that say which trace it is of; none where `traceparent` is not well-formed."""
-    parent = _first(headers, "traceparent")
+    """Those of the headers that say which trace a record is of; none where `traceparent` is not well-formed or comes twice."""
+    parent = _only(headers, "traceparent")
     if parent is None or not _TRACEPARENT.fullmatch(parent):
         return ()
-    state = _first(headers, "tracestate")
-    if state is None or len(state) > _TRACESTATE_BYTES_MAX:
+    state = _only(headers, "tracestate")
+    if state is None or len(state) > _TRACESTATE_BYTES_MAX or not _TRACESTATE.fullmatch(state):
         return [("traceparent", parent)]
     return [("traceparent", parent), ("tracestate", state)]
 
 
-def _first(headers: Headers, wanted: str) -> bytes | None:
-    return next((value for name, value in headers if name == wanted), None)
+def _only(headers: Headers, wanted: str) -> bytes | None:
+    found = [value for name, value in headers if name == wanted]
+    return found[0] if len(found) == 1 else None

@@ -27,7 +27,7 @@ _NUMBER_FIELDS = frozenset({"caller", "callee", "number", "phone"})
 
 _CREDENTIALS = re.compile(r"(?<=://)[^\s/@]+@")
 _KEYS = re.compile(r"\b(whsec_|[srp]k_(?:live|test)_)[\w+/=-]+")
-_BEARER = re.compile(r"(?i)\b(bearer|basic) +[\w.~+/=-]+")
+_BEARER = re.compile(r"(?i)\b(bearer|authorization[\"']?: *[\"']?basic) +[\w.~+/=-]+")
 _SECRET = re.compile(r"(?i)((?:password|passwd|secret|token|api_?key)[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&)}\]]+")
 _PART = r"[^\s@<>\"',;:()\[\]{}=|/\\]"
 _MAIL = re.compile(rf"({_PART}){_PART}*@(?:{_PART}*@)*({_PART}+)")

@@ -6,6 +6,7 @@ calls that bear one (`traceparent`), and each rated call bears its call's own on
 """
 
 import importlib.util
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import rater
 from rater.engine.api import Record
 from rater.engine.app import EngineApp
 from rater.engine.stats import STAGES, BatchObserver
+from rater.ops.logging import mask
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Link, Tracer
@@ -37,7 +39,8 @@ def traced(apps: Sequence[EngineApp]) -> Iterator[None]:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    provider = TracerProvider(resource=Resource.create({"service.name": "rater", "service.version": rater.__version__}))
+    os.environ.setdefault("OTEL_SERVICE_NAME", "rater")
+    provider = TracerProvider(resource=Resource.create({"service.version": rater.__version__}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     tracer = provider.get_tracer("rater", rater.__version__)
     for app in apps:
@@ -68,7 +71,7 @@ def spans_of(tracer: "Tracer", agent: str) -> BatchObserver:
         if error is None:
             span.end(began_ns + round(sum(stages_s) * _NS))
         else:
-            span.record_exception(error)
+            span.add_event("exception", {"exception.type": type(error).__name__, "exception.message": mask(str(error))})
             span.set_status(Status(StatusCode.ERROR, type(error).__name__))
             span.end()
 
@@ -89,4 +92,4 @@ def _links(records: Sequence[Record]) -> "list[Link]":
                 links.append(Link(get_current_span(context).get_span_context()))
         if len(links) >= LINKS_MAX:
             break
-    return [link for link in links if link.context.is_valid]
+    return [link for link in links if link.context.is_valid][:LINKS_MAX]

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import stripe
 from aiohttp import web
+from structlog.contextvars import bound_contextvars
 
 from rater.adapters.payments.gateway import Outcome, Taken, command_of
 from rater.adapters.payments.stripe import declined, request_of
@@ -26,6 +27,7 @@ PATH = "/webhooks/stripe"
 TOLERANCE_S = 300
 _BODY_BYTES_MAX = 512 * 1024
 _REMEMBERED_MAX = 10_000
+_REQUEST_ID_MAX = 128
 
 #: Publish a command of an organization; returns when Kafka has it.
 Publish = Callable[[str, bytes], Awaitable[object]]
@@ -90,7 +92,9 @@ class StripeEvents:
         except msgspec.DecodeError:
             return web.Response(status=400, text="not an event")
         if event.id not in self._seen:
-            await self._take(event)
+            with bound_contextvars(event_id=event.id, request_id=http.headers.get("X-Request-Id", "")[:_REQUEST_ID_MAX]):
+                await self._take(event)
+                log.info("%s taken in", event.type)
             self._seen[event.id] = None
             if len(self._seen) > _REMEMBERED_MAX:
                 self._seen.popitem(last=False)

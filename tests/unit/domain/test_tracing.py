@@ -28,13 +28,30 @@ def test_it_is_kept() -> None:
     assert rated_headers(("x", b"1"), PARENT, ("y", b"2")) == [PARENT]
 
 
-@pytest.mark.parametrize("value", [None, b"", b"00-0-0-01", PARENT[1].replace(b"a", b"g"), PARENT[1] + b"-x" * 99])
+NOT_WELL_FORMED = [
+    None,
+    b"",
+    b"00-0-0-01",
+    PARENT[1].replace(b"a", b"g"),
+    PARENT[1] + b"-x" * 99,
+    b"ff" + PARENT[1][2:],
+    b"00-" + b"0" * 32 + PARENT[1][35:],
+    PARENT[1][:36] + b"0" * 16 + b"-01",
+]
+
+
+@pytest.mark.parametrize("value", NOT_WELL_FORMED)
 def test_what_is_not_well_formed_is_left_out_with_its_state(value: bytes | None) -> None:
     assert rated_headers(("traceparent", value), STATE) == []
 
 
-def test_a_state_that_is_too_long_is_left_out() -> None:
-    assert rated_headers(PARENT, ("tracestate", b"x" * 513)) == [PARENT]
+@pytest.mark.parametrize("state", [b"x" * 513, b"\x00\xff", b""])
+def test_a_state_that_is_too_long_or_no_text_is_left_out(state: bytes) -> None:
+    assert rated_headers(PARENT, ("tracestate", state)) == [PARENT]
+
+
+def test_of_two_traces_neither_is_kept() -> None:
+    assert rated_headers(PARENT, PARENT) == []
 
 
 def test_without_a_trace_there_are_no_headers() -> None:

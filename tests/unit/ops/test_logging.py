@@ -110,7 +110,13 @@ def test_no_key_comes_through(secret: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["Authorization: Bearer abc.def", "https://user:hunter2@pay.example/x", "password=hunter2", '{"api_key": "hunter2"}'],
+    [
+        "Authorization: Bearer abc.def",
+        "{'Authorization': 'Basic abc.def'}",
+        "https://user:hunter2@pay.example/x",
+        "password=hunter2",
+        '{"api_key": "hunter2"}',
+    ],
 )
 def test_no_credentials_come_through(text: str) -> None:
     assert "hunter2" not in mask(text)
@@ -124,6 +130,7 @@ def test_no_credentials_come_through(text: str) -> None:
         "2026-11-24T07:25:47.916571+00:00 offset 1795500000000",
         "recharge:contoso:17 attempt 2: again in 1500 ms",
         "balance 12.345678 USD, 1e+16",
+        "a basic plan, its bearer",
     ],
 )
 def test_offsets_instants_ids_and_amounts_stay(text: str) -> None:

@@ -60,8 +60,9 @@ def test_it_links_to_a_bounded_number_of_them(exported: InMemorySpanExporter, ob
 
 
 def test_a_batch_that_was_given_up_is_an_error(exported: InMemorySpanExporter, observe: BatchObserver) -> None:
-    observe(0, [call()], 1, (), TimeoutError("no broker"))
+    observe(0, [call()], 1, (), TimeoutError("no broker for +493012345678"))
     span = the_span(exported)
+    assert "+493012345678" not in str(span.to_json())
     assert span.status.status_code is StatusCode.ERROR
     assert span.events[0].name == "exception"
 
