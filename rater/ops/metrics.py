@@ -8,6 +8,7 @@ What can be listed in advance begins at 0, so that the first of a kind is seen a
 """
 
 import platform
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
@@ -126,6 +127,11 @@ class WorkerCollector:
         core = "compiled" if compiled.is_used() else "interpreted"
         build.add_metric((rater.__version__, platform.python_version(), core), 1)
         yield build
+        free = GaugeMetricFamily("rater_data_dir_free_bytes", "Disk that is left under RATER_DATA_DIR.")
+        folder = self._apps[0].settings.data_dir
+        if folder.exists():
+            free.add_metric((), shutil.disk_usage(folder).free)
+        yield free
         yield GaugeMetricFamily("rater_alive", "1 while /livez says yes.", value=int(self._is_alive()))
         yield GaugeMetricFamily("rater_ready", "1 while /readyz says yes.", value=int(self._is_ready()))
 

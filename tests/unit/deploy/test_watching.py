@@ -4,11 +4,13 @@
 """
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.prometheus import tool_or_skip
 from tests.watching import (
@@ -57,6 +59,7 @@ def test_prometheus_takes_the_configurations(config: str) -> None:
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
 def test_an_alert_says_how_bad_it_is_and_where_its_runbook_is(alert: dict[str, Any]) -> None:
     assert alert["labels"]["severity"] in ("page", "ticket")
+    assert alert["annotations"]["dashboard"] in {json.loads(path.read_text())["uid"] for path in DASHBOARDS}
     assert alert["annotations"]["runbook_url"] == f"docs/runbooks/{alert['alert']}.md"
     text = (RUNBOOKS / f"{alert['alert']}.md").read_text()
     for part in ("## What it means", "## How to see it", "## What to do"):
@@ -100,3 +103,14 @@ def test_no_panel_lies_over_another_or_beyond_the_edge(path: Path) -> None:
             for y in range(place["y"], place["y"] + place["h"]):
                 assert (x, y) not in taken, f"{panel['title']} over {taken[x, y]}"
                 taken[x, y] = panel["title"]
+
+
+def test_workers_are_the_job_that_rules_ask_for_however_they_are_scraped() -> None:
+    asked = {job for each in (*panel_expressions(), *rule_expressions()) for job in re.findall(r'job="(\w+)"', each.expression)}
+    assert asked == {"rater"}
+    for config in ("bare.yml", "prometheus.yml"):
+        (scrape,) = yaml.safe_load((FOLDER / config).read_text())["scrape_configs"]
+        assert scrape["job_name"] == "rater"
+    monitor = yaml.safe_load((ROOT / "deploy/kubernetes/components/pod-monitor/pod-monitor.yaml").read_text())
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert {"targetLabel": "job", "replacement": "rater"} in endpoint["relabelings"]
