@@ -10,7 +10,7 @@ import pytest
 
 from rater.engine.app import EngineApp, serve
 from rater.engine.consumer import BatchConsumer, Polled
-from rater.engine.kafka import AiokafkaChangelogReader
+from rater.engine.kafka import AiokafkaChangelogReader, AiokafkaKafka
 from rater.settings import Settings
 from tests.engine.calls import calls
 from tests.engine.kafka_io import fill, make_topics
@@ -104,3 +104,28 @@ async def test_a_long_restore_is_no_stall_and_not_ready(
         assert time.monotonic() - started_s > 1  # long enough to be taken for a stall
         assert stats.restore_remaining == 0
         await until(lambda: stats.records == 10)
+
+
+async def test_while_no_broker_can_be_asked_a_worker_that_stands_still_is_alive(
+    bootstrap: str, prefix: str, settings_of: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To restart it would cure nothing."""
+    await make_topics(bootstrap, prefix, 1)
+    async with serving(settings_of(stall_ms_max=1000)) as app:
+        await until(lambda: not app.engine.missing())
+
+        async def find_nothing(self: BatchConsumer, wanted: Any, timeout_s: float, records_max: int) -> Polled:
+            await asyncio.sleep(timeout_s)
+            return Polled({}, wanted)
+
+        async def not_answer(self: AiokafkaKafka, partitions: Any) -> dict[Any, int]:
+            raise TimeoutError
+
+        monkeypatch.setattr(BatchConsumer, "poll", find_nothing)
+        await asyncio.sleep(0.6)
+        await fill(bootstrap, f"{prefix}calls", 0, calls(0, 10))
+        await until(lambda: app.engine.stats.lag_records == 10)
+        monkeypatch.setattr(AiokafkaKafka, "ends", not_answer)
+        monkeypatch.setattr("rater.engine.engine._ENDS_AGE_S_MAX", 0.5)
+        await until(lambda: app.engine.stats.task("sums", 0).stalled_s > 3)
+        assert app.engine.alive()
