@@ -16,11 +16,11 @@ from rater.connection import Brokers
 from rater.resources import resource
 from rater.topics import Topics, TopicsError, admin
 
-__all__ = ["Acl", "Role", "acls_of", "add", "command_lines", "load_roles"]
+__all__ = ["OPERATIONS", "Acl", "Role", "acls_of", "add", "command_lines", "load_roles"]
 
 # Kafka's own numbers.
 _RESOURCES = {"topic": 2, "group": 3, "cluster": 4, "transactional-id": 5}
-_OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10}
+OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10}
 _PATTERNS = {"literal": 3, "prefixed": 4}
 _ALLOW = 3
 _CLUSTER = "kafka-cluster"
@@ -79,7 +79,7 @@ async def add(brokers: Brokers, user: str, acls: list[Acl]) -> None:
     async with admin(brokers) as client:
         for acl in acls:
             place = (_RESOURCES[acl.resource], acl.name, _PATTERNS[acl.pattern])
-            asked = CreateAclsRequest(*place, f"User:{user}", "*", _OPERATIONS[acl.operation], _ALLOW)
+            asked = CreateAclsRequest(*place, f"User:{user}", "*", OPERATIONS[acl.operation], _ALLOW)
             for code, message in (await client._send_request(asked)).creation_responses:
                 if code:
                     raise TopicsError(

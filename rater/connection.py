@@ -44,11 +44,12 @@ async def refusal(connection: Connection) -> Exception | None:
     from aiokafka.conn import create_conn  # takes a moment that whoever only reads settings need not wait for
     from aiokafka.errors import KafkaConnectionError, KafkaError
 
-    options = {name: value for name, value in connection.options.items() if name != "metadata_max_age_ms"}
     for address in connection.bootstrap.split(","):
         host, _, port = address.strip().rpartition(":")
         try:
-            (await create_conn(host.strip("[]"), int(port), request_timeout_ms=_CONNECT_TIMEOUT_MS, **options)).close()
+            (
+                await create_conn(host.strip("[]"), int(port), request_timeout_ms=_CONNECT_TIMEOUT_MS, **connection.options)
+            ).close()
         except ssl.SSLError as error:
             return error
         except KafkaConnectionError:

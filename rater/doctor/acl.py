@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 
 from aiokafka.errors import GroupAuthorizationFailedError
 
-from rater.acls import Acl, acls_of, load_roles
+from rater.acls import OPERATIONS, Acl, acls_of, load_roles
 from rater.doctor.asking import Cluster, TopicView, View
 from rater.doctor.findings import Finding, listed, note, ok, warning
 from rater.settings import Settings
 from rater.topics import Topics
 
-_BITS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10}  # Kafka's numbers of the operations
 _NOT_ALLOWED = 29
 _GUIDE = "docs/how-to/secure-kafka.md"
 
@@ -65,7 +64,7 @@ def _lacking(acls: Iterable[Acl], rights: Rights) -> Iterable[str]:
             may = rights.cluster
         else:
             continue
-        if not may >> _BITS[acl.operation] & 1:
+        if not may >> OPERATIONS[acl.operation] & 1:
             yield f"{acl.operation} {acl.name}"
 
 
