@@ -3,8 +3,6 @@
 It keeps no accounts (`tests/fake_gateway.py` does) and answers with one fixed PaymentIntent, which has not succeeded.
 """
 
-import os
-import shutil
 import socket
 import subprocess
 import time
@@ -17,35 +15,18 @@ import pytest
 import stripe
 
 from rater.adapters.payments.stripe import ASK_FIRST_MS, StripeGateway
+from tests.deploy_files import go_program
 from tests.fake_gateway import API_KEY
 from tests.unit.payments.requests import request
 
 VERSION = "v0.203.0"
-ROOT = Path(__file__).parents[2]
-BUILD_TIMEOUT_S = 170
 START_TIMEOUT_S = 20.0
 
 
 @pytest.fixture(scope="module")
 def program() -> Path:
     """stripe-mock, built by Go once and kept; skips where that can't be."""
-    folder = ROOT / ".tools" / f"stripe-mock-{VERSION}"
-    if (folder / "stripe-mock").exists():
-        return folder / "stripe-mock"
-    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
-    if go is None:
-        pytest.skip("stripe-mock is a Go program, and there is no Go here")
-    built = subprocess.run(
-        [go, "install", f"github.com/stripe/stripe-mock@{VERSION}"],
-        env=os.environ | {"GOBIN": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=BUILD_TIMEOUT_S,
-        check=False,
-    )
-    if built.returncode:
-        pytest.skip(f"stripe-mock can't be fetched here: {built.stderr.strip()[-200:]}")
-    return folder / "stripe-mock"
+    return go_program("stripe-mock", f"github.com/stripe/stripe-mock@{VERSION}")
 
 
 @pytest.fixture(scope="module")
