@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from rater.adapters.notices import Channel, ChannelName
 from rater.adapters.notices.webhook import WebhookChannel
+from rater.adapters.payments.circuit_breaker import BreakerLimits, CircuitBreaker
 from rater.adapters.payments.gateway import Gateway
-from rater.adapters.payments.till import Till, TillLimits
 from rater.adapters.payments.webhook import WebhookGateway
 from rater.adapters.standard_webhooks import read_secret
 from rater.agents.catalog import CatalogFeed
@@ -20,10 +20,10 @@ from rater.agents.recharge import recharge_factory
 from rater.agents.timer import timer_factory
 from rater.domain import moments
 from rater.engine.app import EngineApp, TaskGroup, make_app, wall_clock_ms
-from rater.engine.engine import Companion
+from rater.engine.engine import BackgroundService
 from rater.engine.follower import Follower
+from rater.kafka.topics import Topics, load_topics
 from rater.settings import Settings
-from rater.topics import Topics, load_topics
 
 
 def topics_of(settings: Settings) -> Topics:
@@ -53,7 +53,7 @@ def rating_agent(settings: Settings) -> EngineApp:
         ),
         partitions=topics.account_partitions,
     )
-    return make_app(settings, [rating], [follower], levels=feed.levels)
+    return make_app(settings, [rating], [follower], gauges=feed.gauges)
 
 
 def timer_agent(settings: Settings) -> EngineApp:
@@ -74,24 +74,24 @@ def recharge_agent(settings: Settings) -> EngineApp:
     """Takes the money of top-ups: reads the requests of the rating agent, publishes commands to it."""
     topics = topics_of(settings)
     accounts = f"{settings.topic_prefix}{settings.app_id}"  # whose charges these are, where a gateway serves several
-    limits = TillLimits(
+    limits = BreakerLimits(
         settings.payment_concurrency_max,
         settings.payment_timeout_ms,
         settings.payment_failures_max,
         settings.payment_shut_ms,
     )
     not_before_us = 0 if settings.payment_not_before is None else moments.to_us(settings.payment_not_before)
-    till = Till(_gateway(settings, accounts), limits, settings.payment_stop_file, wall_clock_ms)
+    breaker = CircuitBreaker(_gateway(settings, accounts), limits, settings.payment_stop_file, wall_clock_ms)
     recharge = TaskGroup(
         name="recharge",
         topics=(topics.recharge_request,),
-        processor=recharge_factory(topics, till, not_before_us),
+        processor=recharge_factory(topics, breaker, not_before_us),
         changelog=topics.recharge_changelog,
         outputs=(topics.command,),
         partitions=topics.account_partitions,
     )
     return make_app(
-        _own_group(settings, "recharge"), [recharge], [till, *_endpoints(settings, accounts, topics)], levels=till.levels
+        _own_group(settings, "recharge"), [recharge], [breaker, *_endpoints(settings, accounts, topics)], gauges=breaker.gauges
     )
 
 
@@ -180,7 +180,7 @@ def _channels(settings: Settings) -> dict[ChannelName, Channel]:
     return channels
 
 
-def _endpoints(settings: Settings, accounts: str, topics: Topics) -> list[Companion]:
+def _endpoints(settings: Settings, accounts: str, topics: Topics) -> list[BackgroundService]:
     if settings.payment_gateway != "stripe" or settings.stripe_webhook_secrets is None:
         return []
     from rater.adapters.payments.stripe_events import StripeEndpoint

@@ -20,7 +20,7 @@ from pydantic_settings import (
 )
 
 from rater.adapters.standard_webhooks import read_secret
-from rater.connection import Connection, tls_context
+from rater.kafka.connection import Connection, tls_context
 
 __all__ = ["Settings"]
 

@@ -4,8 +4,9 @@ from typing import Any
 
 import msgspec
 
-from rater.simulation import LogRecord, Simulation
-from rater.topics import load_topics
+from rater.kafka.log import LogRecord
+from rater.kafka.topics import load_topics
+from rater.simulation import Simulation
 
 TOPICS = load_topics()
 START_MS = 1_759_320_000_000  # 2025-10-01T12:00:00Z

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rater.domain import moments
-from rater.simulation import LogRecord
-from rater.topics import Topics
+from rater.kafka.log import LogRecord
+from rater.kafka.topics import Topics
 
 ORGS = ("acme", "müller-ü", "x" * 128)
 ZONES = ("America/St_Johns", "Pacific/Kiritimati", "UTC", "Europe/Berlin", "../../etc/passwd", "", "Mars/Base", "UTC\0")

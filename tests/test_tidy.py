@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from rater.kafka.topics import Topic, load_topics
 from rater.resources import schemas_dir
-from rater.topics import Topic, load_topics
 
 ROOT = Path(__file__).parent.parent
 LINES_MAX = 500

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from rater.domain.catalog import Catalog
 from rater.domain.core import Core
 from rater.domain.rejection import Rejected
-from rater.engine.api import Figure, Record, State
-from rater.topics import Topics
+from rater.engine.api import Metric, Record, State
+from rater.kafka.topics import Topics
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class CatalogFeed:
         self.faults_seen = 0
         self._plan = topics.plan
 
-    def levels(self) -> dict[Figure, float]:
+    def gauges(self) -> dict[Metric, float]:
         """`catalog_rows` by kind, and `catalog_faulty_rows`."""
         return {
             ("catalog_rows", "plan"): len(self.catalog.plans),

@@ -25,12 +25,12 @@ import msgspec
 from structlog.contextvars import bound_contextvars
 
 from rater.adapters.notices import Channel, ChannelName, NotNow, Undeliverable
-from rater.agents.waiting import OldestFirst
+from rater.agents.retry_queue import OldestFirst
 from rater.domain import moments
 from rater.domain.messages import NotificationFailed, NotificationSent
 from rater.domain.outputs import Notification
-from rater.engine.api import Figure, Processor, ProcessorFactory, Record, Sink, State
-from rater.topics import Topics
+from rater.engine.api import Metric, Processor, ProcessorFactory, Record, Sink, State
+from rater.kafka.topics import Topics
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class NotificationProcessor:
         self._state = state
         self._sink = sink
         self._clock_ms = clock_ms
-        self._counts: Counter[Figure] = Counter()
+        self._counts: Counter[Metric] = Counter()
         self._queue: list[tuple[int, bytes]] = []
         self._since = OldestFirst()
         for key, row in state.scan(_WAITING):
@@ -113,14 +113,14 @@ class NotificationProcessor:
                 self._settle(name, waiting, fault, now_ms)
         self._state.expire(moments.day_of(now_ms * 1000) - REMEMBERED_DAYS)
 
-    def take_counts(self) -> Mapping[Figure, int]:
+    def take_counts(self) -> Mapping[Metric, int]:
         """`notifications` by channel and outcome, and `notification_retries` by channel."""
         counts, self._counts = self._counts, Counter()
         return counts
 
-    def levels(self) -> Mapping[Figure, float]:
+    def gauges(self) -> Mapping[Metric, float]:
         """`notifications_pending`, and since when the oldest of them is."""
-        return self._since.levels("notifications_pending")
+        return self._since.gauges("notifications_pending")
 
     async def _deliver(self, waiting: Waiting) -> NotNow | Undeliverable | None:
         channel = self._channels.get(waiting.channel)

@@ -5,12 +5,11 @@ Thin on purpose. What a record means is the core's; that it counts exactly once 
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from aiokafka.partitioner import murmur2
-
 from rater.agents.catalog import CatalogFeed, FaultReport
 from rater.domain.core import Core
-from rater.engine.api import Figure, Processor, ProcessorFactory, Record, Sink, State
-from rater.topics import Topics
+from rater.engine.api import Metric, Processor, ProcessorFactory, Record, Sink, State
+from rater.kafka.partitioning import partition_of
+from rater.kafka.topics import Topics
 
 #: Records the core is given at a time: few enough that what belongs to them stays in the processor's cache.
 SLICE_RECORDS = 512
@@ -28,25 +27,25 @@ class RatingProcessor:
 
     async def process(self, records: Sequence[Record]) -> None:
         """Rate a batch. When a call or command misses something in the catalog, that is brought up to date first."""
-        sure = False
+        catalog_is_current = False
         done = 0
         while done < len(records):
             part = records[done : done + SLICE_RECORDS]
-            handled = self.core.batch(part, sure)
+            handled = self.core.batch(part, catalog_is_current)
             done += handled
             if handled < len(part):
-                assert not sure, "a core that is sure handles all it is given"
+                assert not catalog_is_current, "a core that is catalog_is_current handles all it is given"
                 await self._barrier()
-                sure = True
+                catalog_is_current = True
         self.core.flush()
 
-    def take_counts(self) -> Mapping[Figure, int]:
+    def take_counts(self) -> Mapping[Metric, int]:
         """The core's."""
         return self.core.take_counts()
 
-    def levels(self) -> Mapping[Figure, float]:
+    def gauges(self) -> Mapping[Metric, float]:
         """The core's."""
-        return self.core.levels()
+        return self.core.gauges()
 
     def next_due_ms(self) -> int | None:
         """At once, if the catalog has come across faults."""
@@ -71,8 +70,3 @@ def rating_factory(topics: Topics, feed: CatalogFeed, barrier: Barrier) -> Proce
         return RatingProcessor(core, barrier, FaultReport(feed, core, state) if partition == 0 else None)
 
     return make
-
-
-def partition_of(org_id: str, partitions: int) -> int:
-    """The partition an organization's records belong to: Kafka's default partitioner."""
-    return int(murmur2(org_id.encode()) & 0x7FFFFFFF) % partitions

@@ -22,14 +22,14 @@ from datetime import datetime
 
 import msgspec
 
+from rater.adapters.payments.circuit_breaker import CircuitBreaker
 from rater.adapters.payments.gateway import Declined, Outcome, Unresolved, command_of
-from rater.adapters.payments.till import Till
-from rater.agents.waiting import OldestFirst
+from rater.agents.retry_queue import OldestFirst
 from rater.domain import moments
 from rater.domain.money import parse_micros
 from rater.domain.outputs import RechargeRequest
-from rater.engine.api import Figure, Processor, ProcessorFactory, Record, Sink, State
-from rater.topics import Topics
+from rater.engine.api import Metric, Processor, ProcessorFactory, Record, Sink, State
+from rater.kafka.topics import Topics
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 REMEMBERED_DAYS = 40
 FIRST_GAP_MS = 1_000
 GAP_MS_MAX = 300_000
-#: How often a shut till is looked at.
+#: How often a shut breaker is looked at.
 SHUT_POLL_MS = 1_000
 
 _WAITING = b"w"
@@ -60,14 +60,14 @@ _encode_row = msgspec.msgpack.Encoder().encode
 class RechargeProcessor:
     """The requests of one partition."""
 
-    def __init__(self, command_topic: str, till: Till, state: State, sink: Sink, not_before_us: int = 0) -> None:
+    def __init__(self, command_topic: str, breaker: CircuitBreaker, state: State, sink: Sink, not_before_us: int = 0) -> None:
         self._command_topic = command_topic
-        self._till = till
+        self._breaker = breaker
         self._state = state
         self._sink = sink
         self._not_before_us = not_before_us
         self._shut_until_ms = 0
-        self._counts: Counter[Figure] = Counter()
+        self._counts: Counter[Metric] = Counter()
         self._queue: list[tuple[int, bytes]] = []
         self._since = OldestFirst()
         for key, row in state.scan(_WAITING):
@@ -94,7 +94,7 @@ class RechargeProcessor:
 
     async def tick(self, now_ms: int) -> None:
         """Try what is due, as many at once as there is room for."""
-        room = self._till.room()
+        room = self._breaker.room()
         if not room:
             self._shut_until_ms = now_ms + SHUT_POLL_MS
             return
@@ -104,7 +104,7 @@ class RechargeProcessor:
             row = self._state.get(_WAITING + name)
             assert row is not None, name
             due.append((name, _decode_row(row)))
-        outcomes = await asyncio.gather(*(self._till.charge(waiting.request) for _, waiting in due))
+        outcomes = await asyncio.gather(*(self._breaker.charge(waiting.request) for _, waiting in due))
         for (name, waiting), outcome in zip(due, outcomes, strict=True):
             if isinstance(outcome, Unresolved):
                 self._put_off(name, waiting, outcome, now_ms)
@@ -112,14 +112,14 @@ class RechargeProcessor:
                 self._settle(name, waiting.request, outcome, now_ms)
         self._state.expire(moments.day_of(now_ms * 1000) - REMEMBERED_DAYS)
 
-    def take_counts(self) -> Mapping[Figure, int]:
+    def take_counts(self) -> Mapping[Metric, int]:
         """`recharges` by outcome, and `recharge_tries_unresolved`."""
         counts, self._counts = self._counts, Counter()
         return counts
 
-    def levels(self) -> Mapping[Figure, float]:
+    def gauges(self) -> Mapping[Metric, float]:
         """`recharges_pending`, and since when the oldest of them is."""
-        return self._since.levels("recharges_pending")
+        return self._since.gauges("recharges_pending")
 
     def _is_anothers(self, request: RechargeRequest) -> bool:
         anothers = _requested_us(request) < self._not_before_us
@@ -154,12 +154,12 @@ class RechargeProcessor:
         self._sink.emit(self._command_topic, org_id.encode(), command, timestamp_ms)
 
 
-def recharge_factory(topics: Topics, till: Till, not_before_us: int = 0) -> ProcessorFactory:
+def recharge_factory(topics: Topics, breaker: CircuitBreaker, not_before_us: int = 0) -> ProcessorFactory:
     """Makes the processor of each partition. Requests from before `not_before_us` are somebody else's."""
 
     def make(partition: int, state: State, sink: Sink) -> Processor:
         del partition
-        return RechargeProcessor(topics.command, till, state, sink, not_before_us)
+        return RechargeProcessor(topics.command, breaker, state, sink, not_before_us)
 
     return make
 

@@ -17,8 +17,8 @@ import msgspec
 from rater.domain import timers
 from rater.domain.outputs import encode
 from rater.domain.timers import Timers
-from rater.engine.api import Figure, Processor, ProcessorFactory, Record, Sink, State
-from rater.topics import Topics
+from rater.engine.api import Metric, Processor, ProcessorFactory, Record, Sink, State
+from rater.kafka.topics import Topics
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class TimerProcessor:
         self._state = state
         self._sink = sink
         self._due_ms: dict[bytes, int] = {}
-        self._counts: Counter[Figure] = Counter()
+        self._counts: Counter[Metric] = Counter()
         self._queue: list[tuple[int, bytes]] = []  # may hold what no longer counts: `_due_ms` says what does
         for key, row in state.scan(b""):
             self._schedule(key, _decode_row(row))
@@ -70,12 +70,12 @@ class TimerProcessor:
             self._state.put(key, _encode_row(found))
             self._schedule(key, found)
 
-    def take_counts(self) -> Mapping[Figure, int]:
+    def take_counts(self) -> Mapping[Metric, int]:
         """`timer_commands` by type."""
         counts, self._counts = self._counts, Counter()
         return counts
 
-    def levels(self) -> Mapping[Figure, float]:
+    def gauges(self) -> Mapping[Metric, float]:
         """`timers_pending`: organizations with something to fall due."""
         return {("timers_pending",): len(self._due_ms)}
 

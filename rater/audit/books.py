@@ -20,8 +20,8 @@ from typing import Any
 import msgspec
 
 from rater.domain.money import format_micros, parse_micros
-from rater.simulation import LogRecord
-from rater.topics import Topics
+from rater.kafka.log import LogRecord
+from rater.kafka.topics import Topics
 
 Message = dict[str, Any]
 

@@ -9,10 +9,10 @@ from typing import Any
 import click
 import msgspec
 
+from rater.accounts.lookup import account_state, last_events
 from rater.bootstrap import topics_of
 from rater.cli.administering import json_option, org_argument, with_kafka
 from rater.cli.options import bootstrap_option, prefix_option, settings_with
-from rater.lookup import account_state, last_events
 from rater.settings import Settings
 
 _SAYS_LITTLE = ("command_id", "currency", "org_id", "type")

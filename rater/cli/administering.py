@@ -18,14 +18,14 @@ from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rater.administration import Administration, Command, Outcome, command, new_command_id
+from rater.accounts.administration import Administration, Command, Outcome, command, new_command_id
 from rater.bootstrap import topics_of
+from rater.catalog import Loaded
 from rater.cli.options import bootstrap_option, prefix_option, settings_with
-from rater.connection import explained, refusal
 from rater.domain.rejection import Rejected
-from rater.loading import Loaded
+from rater.kafka.connection import explained, refusal
+from rater.kafka.topics import TopicsError
 from rater.settings import Settings
-from rater.topics import TopicsError
 
 _SHOWN_MAX = 100
 _T = TypeVar("_T")

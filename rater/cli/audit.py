@@ -12,8 +12,8 @@ from rater.audit import Books
 from rater.audit import audit as audit_books
 from rater.bootstrap import topics_of
 from rater.cli.options import bootstrap_option, prefix_option, settings_with
-from rater.kafka import BusyError, read_all
-from rater.topics import TopicsError
+from rater.kafka.clients import BusyError, read_all
+from rater.kafka.topics import TopicsError
 
 _FINDINGS_SHOWN_MAX = 100
 

@@ -15,7 +15,7 @@ import click
 
 from rater.cli.options import prefix_option, settings_with
 from rater.embedded import KAFKA_VERSION, EmbeddedKafka, EmbeddedKafkaError
-from rater.topics import TopicsError, apply, load_topics
+from rater.kafka.topics import TopicsError, apply, load_topics
 
 _LOOK_EVERY_S = 0.5
 

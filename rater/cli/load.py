@@ -9,10 +9,10 @@ import click
 from aiokafka.errors import KafkaError
 
 from rater.bootstrap import topics_of
+from rater.catalog import DeckDefaults, Loaded, check_organizations, check_plans, check_rates
 from rater.cli.options import bootstrap_option, prefix_option, settings_with
-from rater.kafka import publish_rows
-from rater.loading import DeckDefaults, Loaded, check_organizations, check_plans, check_rates
-from rater.topics import Topics, TopicsError
+from rater.kafka.clients import publish_rows
+from rater.kafka.topics import Topics, TopicsError
 
 _FAULTS_SHOWN_MAX = 100
 _file = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))

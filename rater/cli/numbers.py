@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 import msgspec
 
+from rater.accounts.lookup import directory
 from rater.bootstrap import topics_of
 from rater.cli.administering import Act, acting, json_option, org_argument, with_kafka
 from rater.cli.options import bootstrap_option, prefix_option, settings_with
-from rater.lookup import directory
 
 
 @click.group(short_help="Set, remove and list an organization's own numbers.")

@@ -16,11 +16,11 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from rater.bootstrap import topics_of
 from rater.cli.options import bootstrap_option, prefix_option, settings_with
-from rater.connection import Brokers
 from rater.domain.reading import read_cdr
 from rater.domain.rejection import Rejected
-from rater.kafka import producer, require_topics
-from rater.topics import TopicsError
+from rater.kafka.clients import producer, require_topics
+from rater.kafka.connection import Brokers
+from rater.kafka.topics import TopicsError
 
 _FAULTS_SHOWN_MAX = 100
 #: Sent and not yet acknowledged, at most: what a stream can make us hold is bounded.

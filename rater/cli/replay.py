@@ -7,12 +7,12 @@ from collections import Counter
 import click
 import msgspec
 
+from rater.accounts.put_back import Letter, put_back, read_letters
 from rater.bootstrap import topics_of
 from rater.cli.administering import json_option, with_kafka
 from rater.cli.options import bootstrap_option, prefix_option, settings_with
 from rater.domain import moments
 from rater.domain.rejection import RETRYABLE
-from rater.replaying import Letter, put_back, read_letters
 
 _SHOWN_MAX = 100
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from rater.simulation import LogError, LogWriter, read_log
+from rater.kafka.log import LogError, LogWriter, read_log
+from rater.kafka.topics import load_topics
 from rater.simulation import simulate as simulate_records
-from rater.topics import load_topics
 
 
 @click.command(short_help="Rate a log without Kafka.")

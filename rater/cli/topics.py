@@ -9,8 +9,8 @@ from typing import TypeVar
 import click
 
 from rater.cli.options import bootstrap_option, prefix_option, settings_with
+from rater.kafka.topics import Topics, TopicsError, apply, diff, load_topics
 from rater.settings import Settings
-from rater.topics import Topics, TopicsError, apply, diff, load_topics
 
 Result = TypeVar("Result")
 
@@ -79,7 +79,7 @@ def acls_command(
 
     The roles are those of deploy/kafka/roles.toml: all of them, unless some are named. Never takes a right away.
     """
-    from rater.acls import acls_of, add, command_lines, load_roles
+    from rater.kafka.acls import acls_of, add, command_lines, load_roles
 
     settings = settings_with(bootstrap=bootstrap, topic_prefix=topic_prefix)
     known = load_roles()

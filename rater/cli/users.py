@@ -11,11 +11,11 @@ from typing import Any
 import click
 import msgspec
 
+from rater.accounts.lookup import directory
 from rater.bootstrap import topics_of
+from rater.catalog.users import COLUMNS, check_users
 from rater.cli.administering import Act, acting, json_option, org_argument, with_kafka
 from rater.cli.options import bootstrap_option, prefix_option, settings_with
-from rater.loading.users import COLUMNS, check_users
-from rater.lookup import directory
 
 _file = click.option(
     "--file",

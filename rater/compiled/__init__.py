@@ -26,7 +26,7 @@ MODULES = (
     "core",
     "deck",
     "encoding",
-    "journal",
+    "event_writer",
     "moments",
     "money",
     "plans",

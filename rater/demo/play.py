@@ -20,7 +20,8 @@ from aiokafka import AIOKafkaProducer
 from rich.console import Console
 
 from rater.audit import Books, Finding, audit
-from rater.audit.replay import compare, worker_order
+from rater.audit.second_opinion import compare, worker_order
+from rater.catalog import DeckDefaults, Loaded, check_organizations, check_plans, check_rates
 from rater.demo import mailbox
 from rater.demo.mailbox import Mailbox
 from rater.demo.payments import PaymentService
@@ -30,11 +31,10 @@ from rater.demo.view import View
 from rater.demo.worker import DemoError, Worker
 from rater.domain import moments
 from rater.embedded import EmbeddedKafka
-from rater.kafka import as_log_record, lag, producer, publish_rows, reader
-from rater.loading import DeckDefaults, Loaded, check_organizations, check_plans, check_rates
+from rater.kafka.clients import lag, producer, publish_rows, reader
+from rater.kafka.log import LogRecord, as_log_record
+from rater.kafka.topics import Topics, apply, load_topics
 from rater.resources import resource
-from rater.simulation import LogRecord
-from rater.topics import Topics, apply, load_topics
 
 APP_ID = "rater-demo"
 AGENTS = ("rating", "recharge", "timer", "notification")

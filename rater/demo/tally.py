@@ -9,8 +9,8 @@ import msgspec
 
 from rater.domain.currencies import CURRENCY_DIGITS
 from rater.domain.money import format_micros, parse_micros
-from rater.simulation import LogRecord
-from rater.topics import Topics
+from rater.kafka.log import LogRecord
+from rater.kafka.topics import Topics
 
 _EVENTS_SHOWN = 10
 #: Events of every call or command would hide the rest.

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 from aiokafka.errors import GroupAuthorizationFailedError
 
-from rater.acls import OPERATIONS, Acl, acls_of, load_roles
 from rater.doctor.asking import Cluster, TopicView, View
 from rater.doctor.findings import Finding, listed, note, ok, warning
+from rater.kafka.acls import OPERATIONS, Acl, acls_of, load_roles
+from rater.kafka.topics import Topics
 from rater.settings import Settings
-from rater.topics import Topics
 
 _NOT_ALLOWED = 29
 _GUIDE = "docs/how-to/secure-kafka.md"

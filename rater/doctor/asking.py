@@ -23,8 +23,8 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 
 from rater.doctor import protocol
-from rater.engine.kafka import client_options, let_go
-from rater.fetching import read_any_header_name
+from rater.engine.broker import client_options, let_go
+from rater.kafka.header_names import read_any_header_name
 from rater.settings import Settings
 
 __all__ = [

@@ -19,7 +19,7 @@ from rater.doctor.rates import judge_rates
 from rater.domain.catalog import Catalog
 from rater.domain.deck import PricedRow
 from rater.domain.rejection import Rejected
-from rater.topics import Topics
+from rater.kafka.topics import Topics
 
 CATALOG_S = 20.0
 _ACCOUNTS_S = 6.0

@@ -15,8 +15,8 @@ from aiokafka.errors import KafkaError
 from rater.bootstrap import AGENTS, lacking
 from rater.doctor.asking import Cluster, GroupView, View
 from rater.doctor.findings import Finding, counted, fault, listed, note, ok, since, warning
+from rater.kafka.topics import Topics
 from rater.settings import Settings
-from rater.topics import Topics
 
 _BEHIND_WARNING_MS = 5 * 60_000
 _BEHIND_FAULT_MS = 60 * 60_000

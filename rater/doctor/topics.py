@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from rater.doctor.asking import Cluster, PartitionView, TopicView, View
 from rater.doctor.findings import Finding, counted, fault, listed, note, ok, warning
-from rater.topics import Difference, Topics, compare
+from rater.kafka.topics import Difference, Topics, compare
 
 COPIES_WANTED = 3
 _NOT_ALLOWED = 29

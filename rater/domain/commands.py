@@ -12,7 +12,7 @@ import msgspec
 from rater.domain import moments, recharge
 from rater.domain.account import Account
 from rater.domain.catalog import Catalog
-from rater.domain.journal import Journal, Movement, repaying
+from rater.domain.event_writer import EventWriter, Movement, repaying
 from rater.domain.messages import (
     AutoRechargePut,
     CallVoid,
@@ -40,25 +40,25 @@ from rater.domain.rows import AutoRecharge, Call, Lot, User, decode_call, encode
 WARNING_DAYS = (30, 7)
 
 
-class Desk:
-    """What a handler works with: the catalog, the journal, and the calls that are remembered."""
+class CommandContext:
+    """What a handler works with: the catalog, the event_writer, and the calls that are remembered."""
 
-    __slots__ = ("calls", "catalog", "journal", "remember")
+    __slots__ = ("calls", "catalog", "event_writer", "remember")
 
     def __init__(
         self,
         catalog: Catalog,
-        journal: Journal,
+        event_writer: EventWriter,
         calls: Callable[[bytes], bytes | None],
         remember: Callable[[int, bytes, bytes], None],
     ) -> None:
         self.catalog = catalog
-        self.journal = journal
+        self.event_writer = event_writer
         self.calls = calls
         self.remember = remember
 
 
-def put_organization(desk: Desk, account: Account, command: OrganizationPut) -> None:
+def put_organization(context: CommandContext, account: Account, command: OrganizationPut) -> None:
     """Make or change an organization. Refused: currency_mismatch, invalid_field."""
     state = account.state
     if state.exists and command.currency != state.currency:
@@ -77,14 +77,14 @@ def put_organization(desk: Desk, account: Account, command: OrganizationPut) -> 
     state.emails = command.emails
     state.low_balance = None if command.low_balance_amount is None else parse_micros(command.low_balance_amount)
     account.settings_changed()
-    desk.journal.event(account, "organization.changed", _plain(command))
+    context.event_writer.event(account, "organization.changed", _plain(command))
 
 
-def put_user(desk: Desk, account: Account, command: UserPut) -> None:
+def put_user(context: CommandContext, account: Account, command: UserPut) -> None:
     """Make or change a user. Refused: unknown_plan."""
     licences = command.licences
     for plan_id in (licences.calling_plan, licences.audio_conferencing):
-        if plan_id is not None and plan_id not in desk.catalog.plans:
+        if plan_id is not None and plan_id not in context.catalog.plans:
             raise Refused("unknown_plan", f"no plan {plan_id!r} in the catalog")
     user = User(
         command.usage_country,
@@ -94,38 +94,38 @@ def put_user(desk: Desk, account: Account, command: UserPut) -> None:
         licences.communications_credits,
     )
     account.put_user(command.user_id, user)
-    desk.journal.event(account, "user.changed", {"change": "put", **_plain(command)})
-    desk.journal.list_user(account, command.user_id, command)
+    context.event_writer.event(account, "user.changed", {"change": "put", **_plain(command)})
+    context.event_writer.list_user(account, command.user_id, command)
 
 
-def remove_user(desk: Desk, account: Account, command: UserRemove) -> None:
+def remove_user(context: CommandContext, account: Account, command: UserRemove) -> None:
     """Take a user away. Refused: unknown_user."""
     if account.user(command.user_id) is None:
         raise Refused("unknown_user", f"no user {command.user_id!r}")
     account.put_user(command.user_id, None)
-    desk.journal.event(account, "user.changed", {"change": "remove", **_plain(command)})
-    desk.journal.list_user(account, command.user_id, None)
+    context.event_writer.event(account, "user.changed", {"change": "remove", **_plain(command)})
+    context.event_writer.list_user(account, command.user_id, None)
 
 
-def put_number(desk: Desk, account: Account, command: NumberPut) -> None:
+def put_number(context: CommandContext, account: Account, command: NumberPut) -> None:
     """Register a number. Refused: unknown_user."""
     if command.user_id is not None and account.user(command.user_id) is None:
         raise Refused("unknown_user", f"no user {command.user_id!r}")
     account.put_number(command.number, command.kind)
-    desk.journal.event(account, "organization.changed", {"change": "number.put", **_plain(command)})
-    desk.journal.list_number(account, command.number, command)
+    context.event_writer.event(account, "organization.changed", {"change": "number.put", **_plain(command)})
+    context.event_writer.list_number(account, command.number, command)
 
 
-def remove_number(desk: Desk, account: Account, command: NumberRemove) -> None:
+def remove_number(context: CommandContext, account: Account, command: NumberRemove) -> None:
     """Take a number away. Refused: unknown_number."""
     if command.number not in account.numbers:
         raise Refused("unknown_number", f"{command.number} is not the organization's")
     account.put_number(command.number, None)
-    desk.journal.event(account, "organization.changed", {"change": "number.remove", **_plain(command)})
-    desk.journal.list_number(account, command.number, None)
+    context.event_writer.event(account, "organization.changed", {"change": "number.remove", **_plain(command)})
+    context.event_writer.list_number(account, command.number, None)
 
 
-def add_funds(desk: Desk, account: Account, command: FundsAdd) -> None:
+def add_funds(context: CommandContext, account: Account, command: FundsAdd) -> None:
     """Credit a purchase. Refused: purchase_channel_not_allowed, currency_mismatch, invalid_field."""
     if command.purchase_channel != "web-direct":
         raise Refused("purchase_channel_not_allowed", "credits are sold web-direct only")
@@ -134,10 +134,10 @@ def add_funds(desk: Desk, account: Account, command: FundsAdd) -> None:
     micros = _positive(command.amount)
     _check_room(account, micros)
     data = {"payment_reference": command.payment_reference}
-    _credit(desk, account, command, "purchase", lot_id, micros, "sales", "funds.added", data)
+    _credit(context, account, command, "purchase", lot_id, micros, "sales", "funds.added", data)
 
 
-def adjust_funds(desk: Desk, account: Account, command: FundsAdjust) -> None:
+def adjust_funds(context: CommandContext, account: Account, command: FundsAdjust) -> None:
     """Correct the balance by hand. Refused: invalid_field, currency_mismatch."""
     _same_currency(account, command.currency)
     micros = parse_micros(command.amount)
@@ -147,23 +147,23 @@ def adjust_funds(desk: Desk, account: Account, command: FundsAdjust) -> None:
     data: dict[str, Any] = {"reason": command.reason}
     if micros > 0:
         lot_id = f"adjustment:{command.command_id}"
-        _credit(desk, account, command, "adjustment", lot_id, micros, "adjustments", "funds.adjusted", data)
+        _credit(context, account, command, "adjustment", lot_id, micros, "adjustments", "funds.adjusted", data)
         return
     before = account.wallet.balance
-    parts, short = account.wallet.spend(-micros, desk.journal.now_us)
+    parts, short = account.wallet.spend(-micros, context.event_writer.now_us)
     movements: list[Movement] = [("wallet", -part.micros, part.lot_id) for part in parts]
     if short:
         movements.append(("wallet", -short, None))
     movements.append(("adjustments", -micros, None))
-    desk.journal.transaction(account, "adjustment", command.command_id, movements, command_id=command.command_id)
+    context.event_writer.transaction(account, "adjustment", command.command_id, movements, command_id=command.command_id)
     data |= _moved(account, command, micros)
-    desk.journal.event(account, "funds.adjusted", data)
-    recharge.balance_changed(desk.journal, account, before)
+    context.event_writer.event(account, "funds.adjusted", data)
+    recharge.balance_changed(context.event_writer, account, before)
 
 
-def expire_funds(desk: Desk, account: Account, command: FundsExpire) -> None:
+def expire_funds(context: CommandContext, account: Account, command: FundsExpire) -> None:
     """Forfeit what has expired by `as_of`, and warn of what soon will (rule 18)."""
-    journal, wallet = desk.journal, account.wallet
+    event_writer, wallet = context.event_writer, account.wallet
     as_of_us = moments.to_us(command.as_of)
     before = wallet.balance
     gone = wallet.forfeit(as_of_us)
@@ -174,20 +174,20 @@ def expire_funds(desk: Desk, account: Account, command: FundsExpire) -> None:
         wallet.balance -= lot.remaining
         movements: list[Movement] = [("wallet", -lot.remaining, lot.lot_id), ("forfeited", lot.remaining, None)]
         reference = f"{command.command_id}:{lot.lot_id}"
-        journal.transaction(account, "expiry", reference, movements, command_id=command.command_id)
-        journal.event(account, "credit.expired", _lot(account, command, lot))
+        event_writer.transaction(account, "expiry", reference, movements, command_id=command.command_id)
+        event_writer.event(account, "credit.expired", _lot(account, command, lot))
     assert wallet.balance == left, (wallet.balance, left)
-    _warn(desk, account, command, as_of_us)
+    _warn(context, account, command, as_of_us)
     if gone:
-        recharge.balance_changed(journal, account, before)
+        recharge.balance_changed(event_writer, account, before)
 
 
-def warn_of_expiry(desk: Desk, account: Account, command: FundsWarn) -> None:
+def warn_of_expiry(context: CommandContext, account: Account, command: FundsWarn) -> None:
     """Warn of what expires soon, once a lot and horizon; no money moves."""
-    _warn(desk, account, command, moments.to_us(command.as_of))
+    _warn(context, account, command, moments.to_us(command.as_of))
 
 
-def put_auto_recharge(desk: Desk, account: Account, command: AutoRechargePut) -> None:
+def put_auto_recharge(context: CommandContext, account: Account, command: AutoRechargePut) -> None:
     """Set auto-recharge, which also switches it on again after a hard failure. Refused: currency_mismatch, invalid_field."""
     _same_currency(account, command.currency)
     state = account.state
@@ -205,13 +205,13 @@ def put_auto_recharge(desk: Desk, account: Account, command: AutoRechargePut) ->
     if recharging.state == "disabled":
         recharging.state = "idle"
     if not command.enabled and recharging.retry_us:  # between two tries: no card is charged once it is switched off
-        recharge.give_up(desk.journal, account)
+        recharge.give_up(context.event_writer, account)
         recharging.state = "idle"
-    desk.journal.event(account, "auto_recharge.changed", _plain(command))
-    recharge.consider(desk.journal, account)
+    context.event_writer.event(account, "auto_recharge.changed", _plain(command))
+    recharge.consider(context.event_writer, account)
 
 
-def succeed_recharge(desk: Desk, account: Account, command: RechargeSucceeded) -> None:
+def succeed_recharge(context: CommandContext, account: Account, command: RechargeSucceeded) -> None:
     """Credit a top-up once, whatever repeats (rule 21). Refused: unknown_recharge, currency_mismatch, invalid_field."""
     _same_currency(account, command.currency)
     micros = _positive(command.amount)
@@ -227,42 +227,42 @@ def succeed_recharge(desk: Desk, account: Account, command: RechargeSucceeded) -
         return
     data = {"recharge_id": command.recharge_id, "payment_reference": command.payment_reference}
     lot_id = f"recharge:{command.recharge_id}"
-    _credit(desk, account, command, "recharge", lot_id, micros, "sales", "recharge.succeeded", data)
+    _credit(context, account, command, "recharge", lot_id, micros, "sales", "recharge.succeeded", data)
 
 
-def fail_recharge(desk: Desk, account: Account, command: RechargeFailed) -> None:
+def fail_recharge(context: CommandContext, account: Account, command: RechargeFailed) -> None:
     """A try failed (rule 22). Refused: unknown_recharge."""
     episode = _episode(account, command.recharge_id)
     recharging = account.state.recharging
     pending = episode == recharging.episode and recharging.state == "pending" and recharging.retry_us == 0
     if pending and command.attempt in (None, recharging.attempt):
-        recharge.failed(desk.journal, account, command.code, command.retryable, command.command_id)
+        recharge.failed(context.event_writer, account, command.code, command.retryable, command.command_id)
 
 
-def retry_recharge(desk: Desk, account: Account, command: RechargeRetry) -> None:
+def retry_recharge(context: CommandContext, account: Account, command: RechargeRetry) -> None:
     """The next try of a softly declined top-up, if it is due and still to be made (rule 22). Refused: unknown_recharge."""
     episode = _episode(account, command.recharge_id)
     recharging = account.state.recharging
     if episode == recharging.episode and command.attempt == recharging.attempt + 1:
-        recharge.retry_if_due(desk.journal, account)
+        recharge.retry_if_due(context.event_writer, account)
 
 
-def note_delivery(desk: Desk, account: Account, command: NotificationSent | NotificationFailed) -> None:
+def note_delivery(context: CommandContext, account: Account, command: NotificationSent | NotificationFailed) -> None:
     """What came of telling somebody of an event."""
     type_ = "notification.sent" if isinstance(command, NotificationSent) else "notification.failed"
-    desk.journal.event(account, type_, _plain(command))
+    context.event_writer.event(account, type_, _plain(command))
 
 
-def void_call(desk: Desk, account: Account, command: CallVoid) -> None:
+def void_call(context: CommandContext, account: Account, command: CallVoid) -> None:
     """Take a rated call back: its money to the lots it came from, its minutes to their pool (rule 19).
 
     Refused: unknown_call, already_voided, invalid_field.
     """
-    journal, wallet = desk.journal, account.wallet
+    event_writer, wallet = context.event_writer, account.wallet
     key = account.call_prefix + command.cdr_id.encode()
-    row = desk.calls(key)
+    row = context.calls(key)
     call = None if row is None else decode_call(row)
-    if call is None or call.forget_us <= journal.now_us:
+    if call is None or call.forget_us <= event_writer.now_us:
         raise Refused("unknown_call", f"no rated call {command.cdr_id!r} is remembered")
     if call.voided:
         raise Refused("already_voided", f"call {command.cdr_id!r} was voided before")
@@ -271,21 +271,23 @@ def void_call(desk: Desk, account: Account, command: CallVoid) -> None:
     charge = collected + call.overdrawn
     _check_room(account, charge)
     if charge:
-        given, to_overdraft, repaid = wallet.give_back(call.parts, call.overdrawn, f"void:{command.cdr_id}", journal.now_us)
+        given, to_overdraft, repaid = wallet.give_back(
+            call.parts, call.overdrawn, f"void:{command.cdr_id}", event_writer.now_us
+        )
         movements: list[Movement] = [("wallet", part.micros, part.lot_id) for part in given]
         if to_overdraft:
             movements.append(("wallet", to_overdraft, None))
         movements.append(("usage", -charge, None))
         movements += repaying(repaid)
         assert wallet.balance == before + charge, (wallet.balance, before, charge)
-        journal.transaction(account, "void", command.cdr_id, movements, command.cdr_id, command.command_id)
+        event_writer.transaction(account, "void", command.cdr_id, movements, command.cdr_id, command.command_id)
     pool = None if call.pool is None else account.pools.get(call.pool)
     if pool is not None:
         pool.used -= call.included_minutes
         assert pool.used >= 0, pool
     voided = Call(call.digest, call.forget_us, voided=True)
-    desk.remember(moments.day_of(call.forget_us) + 1, key, encode_row(voided))
-    journal.event(
+    context.remember(moments.day_of(call.forget_us) + 1, key, encode_row(voided))
+    event_writer.event(
         account,
         "call.voided",
         {
@@ -299,10 +301,10 @@ def void_call(desk: Desk, account: Account, command: CallVoid) -> None:
         },
     )
     if charge:
-        recharge.balance_changed(journal, account, before)
+        recharge.balance_changed(event_writer, account, before)
 
 
-HANDLERS: dict[type[Command], Callable[[Desk, Account, Any], None]] = {
+HANDLERS: dict[type[Command], Callable[[CommandContext, Account, Any], None]] = {
     OrganizationPut: put_organization,
     UserPut: put_user,
     UserRemove: remove_user,
@@ -324,7 +326,7 @@ COMMAND_TYPES = frozenset(str(command.__struct_config__.tag) for command in HAND
 
 
 def _credit(
-    desk: Desk,
+    context: CommandContext,
     account: Account,
     command: Command,
     kind: str,
@@ -336,23 +338,23 @@ def _credit(
 ) -> None:
     """Money comes in: a lot, which first repays overdraft, its transaction and event."""
     before = account.wallet.balance
-    _, repaid = account.wallet.add(lot_id, micros, desk.journal.now_us)
+    _, repaid = account.wallet.add(lot_id, micros, context.event_writer.now_us)
     assert account.wallet.balance == before + micros, (account.wallet.balance, before, micros)
     movements: list[Movement] = [("wallet", micros, lot_id), (against, -micros, None), *repaying(repaid)]
     reference = lot_id.partition(":")[2]
-    desk.journal.transaction(account, kind, reference, movements, command_id=command.command_id)
-    desk.journal.event(account, event, {**data, "lot_id": lot_id, **_moved(account, command, micros)})
-    recharge.balance_changed(desk.journal, account, before)
+    context.event_writer.transaction(account, kind, reference, movements, command_id=command.command_id)
+    context.event_writer.event(account, event, {**data, "lot_id": lot_id, **_moved(account, command, micros)})
+    recharge.balance_changed(context.event_writer, account, before)
 
 
-def _warn(desk: Desk, account: Account, command: Command, as_of_us: int) -> None:
+def _warn(context: CommandContext, account: Account, command: Command, as_of_us: int) -> None:
     """Say of each lot that the nearest horizon it has come within is reached, if that was not said before."""
     for lot in account.wallet.lots:
         ahead_us = lot.expires_us - as_of_us
         reached = [days for days in WARNING_DAYS if 0 < ahead_us <= days * moments.DAY_US]
         if reached and (lot.warned_days == 0 or reached[-1] < lot.warned_days):
             lot.warned_days = reached[-1]
-            desk.journal.event(account, "credit.expiring", {"days": reached[-1], **_lot(account, command, lot)})
+            context.event_writer.event(account, "credit.expiring", {"days": reached[-1], **_lot(account, command, lot)})
 
 
 def _moved(account: Account, command: Command, micros: int) -> dict[str, Any]:

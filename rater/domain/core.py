@@ -19,9 +19,9 @@ from zlib import adler32, crc32
 from rater.domain import moments, recharge
 from rater.domain.account import Account
 from rater.domain.catalog import Catalog
-from rater.domain.commands import COMMAND_TYPES, HANDLERS, Desk
+from rater.domain.commands import COMMAND_TYPES, HANDLERS, CommandContext
 from rater.domain.encoding import Writer
-from rater.domain.journal import Journal, Movement
+from rater.domain.event_writer import EventWriter, Movement
 from rater.domain.messages import Cdr, OrganizationPut
 from rater.domain.moments import DAY_US, REMEMBER_DAYS
 from rater.domain.outputs import Emit, LotAmount, Names, RatedCall, Record
@@ -30,8 +30,8 @@ from rater.domain.rating import Decision, decide
 from rater.domain.reading import read_cdr, read_command, read_envelope
 from rater.domain.rejection import Refused, Rejected
 from rater.domain.rows import AccountState, Call, Part, Pool, Rows, decode_call
-from rater.domain.standings import Figure, Standings
-from rater.domain.state import state_message
+from rater.domain.standings import Metric, Standings
+from rater.domain.state_record import state_message
 from rater.domain.tracing import trace_of
 
 #: How long a command is known again. A year and a month: longer than any topic keeps one.
@@ -58,7 +58,7 @@ class Core:
     """Rates records on rows.
 
     `owns` says whether an organization's records belong to this core: an account has one writer, and a producer with
-    another partitioner must not give it a second. `sure`, where asked for: whether the catalog is known to be as new as
+    another partitioner must not give it a second. `catalog_is_current`: whether the catalog is known to be at least as new as
     the records.
     """
 
@@ -71,7 +71,7 @@ class Core:
         owns: Callable[[str], bool] = lambda org_id: True,
         accounts_max: int = ACCOUNTS_MAX,
     ) -> None:
-        self._counts: dict[Figure, int] = {}
+        self._counts: dict[Metric, int] = {}
         self._tallies: dict[tuple[str, str, str], Tally] = {}
         self._standings = Standings(rows)
         self._names = names
@@ -86,16 +86,16 @@ class Core:
         self._unpublished: dict[str, Account] = {}
         self._known: dict[bytes, bytes | None] = {}  # rows of calls this batch asked for or wrote
         self._writer = Writer()
-        self._journal = Journal(names, emit, self._writer)
-        self._desk = Desk(catalog, self._journal, self._recall, self._remember)
+        self._event_writer = EventWriter(names, emit, self._writer)
+        self._context = CommandContext(catalog, self._event_writer, self._recall, self._remember)
         self._newest_us = 0
         self._expired_day = 0
 
-    def batch(self, records: Sequence[Record], sure: bool = True) -> int:
+    def batch(self, records: Sequence[Record], catalog_is_current: bool = True) -> int:
         """Handle records in order; gives how many.
 
-        Fewer than given only if not `sure`: the next one misses something in the catalog. Bring the catalog up to date
-        and give the rest again.
+        Fewer than given only if not `catalog_is_current`: the next one misses something in the catalog. Bring the catalog up
+        to date and give the rest again.
         """
         names = self._names
         read: list[tuple[Cdr, bytes, Account | None] | Rejected | None] = []
@@ -122,9 +122,9 @@ class Core:
         handled = 0
         for record, item in zip(records, read, strict=True):
             if isinstance(item, tuple):
-                done = self._cdr(record, item[0], item[1], item[2], sure)
+                done = self._cdr(record, item[0], item[1], item[2], catalog_is_current)
             elif item is None:
-                done = self._other(record, sure)
+                done = self._other(record, catalog_is_current)
             else:
                 done = self.dead_letter(record, item)
             if not done:
@@ -148,7 +148,7 @@ class Core:
         if len(self._accounts) > self._accounts_max:
             self._accounts.clear()
 
-    def take_counts(self) -> dict[Figure, int]:
+    def take_counts(self) -> dict[Metric, int]:
         """What was handled since this was asked last: (what, label values …) → how many, or micros.
 
         `calls` by service and funding, `dead_letters` by code, `duplicates` by kind, `commands` by type and outcome, `refused`
@@ -164,13 +164,13 @@ class Core:
         self._tallies = {}
         return counts
 
-    def levels(self) -> dict[Figure, int]:
+    def gauges(self) -> dict[Metric, int]:
         """How the accounts stand after the last `flush`: `accounts` by status, `accounts_overdrawn`."""
-        return self._standings.levels()
+        return self._standings.gauges()
 
     # Calls
 
-    def _cdr(self, record: Record, cdr: Cdr, key: bytes, account: Account | None, sure: bool) -> bool:
+    def _cdr(self, record: Record, cdr: Cdr, key: bytes, account: Account | None, catalog_is_current: bool) -> bool:
         if account is None:  # unless the organization came into being within this batch
             account = self._account(cdr.org_id)
             key = b"" if account is None else account.call_prefix + cdr.cdr_id.encode()
@@ -194,7 +194,7 @@ class Core:
                 raise Rejected("period_closed", f"{month.name} closed at {moments.to_text(month.close_us)}")
             decision = decide(account, self._catalog, cdr, answered_us, month)
         except Rejected as rejected:
-            if rejected.code == "no_rate" and not sure:
+            if rejected.code == "no_rate" and not catalog_is_current:
                 return False
             return self.dead_letter(record, rejected)
         trace = trace_of(record.headers) if record.headers else ()
@@ -213,9 +213,9 @@ class Core:
         digest: int,
         trace: Sequence[tuple[str, bytes]],
     ) -> None:
-        journal = self._journal
-        journal.open(timestamp_ms)
-        now_us = journal.now_us
+        event_writer = self._event_writer
+        event_writer.open(timestamp_ms)
+        now_us = event_writer.now_us
         state = account.state
         wallet = account.wallet
         allowance = decision.allowance
@@ -232,7 +232,7 @@ class Core:
             if overdrawn:
                 movements.append(("wallet", -overdrawn, None))
             movements.append(("usage", charge, None))
-            journal.transaction(account, "charge", cdr.cdr_id, movements, cdr.cdr_id)
+            event_writer.transaction(account, "charge", cdr.cdr_id, movements, cdr.cdr_id)
         collected = charge - overdrawn if decision.payable else 0
 
         text = account.text
@@ -267,7 +267,7 @@ class Core:
             text(overdrawn) if overdrawn else zero,
             account.balance_text(),
             1,
-            journal.now_text,
+            event_writer.now_text,
         )
         self._emit(self._rated, account.key, self._writer.json(rated), timestamp_ms, trace)
 
@@ -291,11 +291,11 @@ class Core:
                 "currency": state.currency,
                 "reason": decision.reason,
             }
-            journal.event(account, "call.unfunded", data)
+            event_writer.event(account, "call.unfunded", data)
         if wallet.balance != before:
-            recharge.balance_changed(journal, account, before)
+            recharge.balance_changed(event_writer, account, before)
         if state.recharging.retry_us:
-            recharge.retry_if_due(journal, account)
+            recharge.retry_if_due(event_writer, account)
         counted = (decision.service, decision.funded_by, state.currency)
         tally = self._tallies.get(counted)
         if tally is None:
@@ -325,15 +325,15 @@ class Core:
                     "minutes_total": total,
                     "minutes_used": pool.used,
                 }
-                self._journal.event(account, event, data)
+                self._event_writer.event(account, event, data)
 
     # Commands and catalog
 
-    def _other(self, record: Record, sure: bool) -> bool:
+    def _other(self, record: Record, catalog_is_current: bool) -> bool:
         names = self._names
         try:
             if record.topic == names.command:
-                return self._command(record, sure)
+                return self._command(record, catalog_is_current)
             if record.topic == names.plan:
                 self._catalog.put_plan(record.key, record.value)
             elif record.topic == names.rate:
@@ -344,7 +344,7 @@ class Core:
             return self.dead_letter(record, rejected)
         return True
 
-    def _command(self, record: Record, sure: bool) -> bool:
+    def _command(self, record: Record, catalog_is_current: bool) -> bool:
         envelope, payload = read_envelope(record.value)
         _check_record(record, envelope.org_id)
         account = self._account(envelope.org_id)
@@ -361,15 +361,15 @@ class Core:
                     self._count(("duplicates", "command"))
                     return True
                 raise Rejected("conflicting_duplicate", "command_id: used before with other content")
-        self._journal.open(record.timestamp)
+        self._event_writer.open(record.timestamp)
         events_before = account.state.seq
         try:
             command = read_command(payload)
             if not (account.state.exists or isinstance(command, OrganizationPut)):
                 raise Refused("unknown_organization", f"no organization {envelope.org_id!r}")
-            HANDLERS[type(command)](self._desk, account, command)
+            HANDLERS[type(command)](self._context, account, command)
         except (Rejected, Refused) as fault:
-            if fault.code == "unknown_plan" and not sure:
+            if fault.code == "unknown_plan" and not catalog_is_current:
                 return False
             data = {
                 "command_id": envelope.command_id,
@@ -377,12 +377,12 @@ class Core:
                 "code": fault.code,
                 "message": fault.message,
             }
-            self._journal.event(account, "command.refused", data)
+            self._event_writer.event(account, "command.refused", data)
             self._count(("commands", envelope.type if envelope.type in COMMAND_TYPES else "unknown", "refused"))
             self._count(("refused", fault.code))
         else:
             self._count(("commands", envelope.type, "done"))
-        recharge.retry_if_due(self._journal, account)
+        recharge.retry_if_due(self._event_writer, account)
         forget_us = now_us + COMMAND_DAYS * DAY_US
         self._remember(moments.day_of(forget_us) + 1, key, self._writer.row(Call(digest, forget_us)))
         self._touch(account, events_before)
@@ -402,7 +402,7 @@ class Core:
 
     def _touch(self, account: Account, events_before: int) -> None:
         state = account.state
-        state.updated_us = self._journal.now_us
+        state.updated_us = self._event_writer.now_us
         if state.updated_us > self._newest_us:
             self._newest_us = state.updated_us
         self._dirty[state.org_id] = account
@@ -444,11 +444,11 @@ class Core:
         self._known[key] = row
         self._rows.append(day, key, row)
 
-    def _count(self, what: Figure) -> None:
+    def _count(self, what: Metric) -> None:
         _add(self._counts, what, 1)
 
 
-def _add(counts: dict[Figure, int], what: Figure, more: int) -> None:
+def _add(counts: dict[Metric, int], what: Metric, more: int) -> None:
     counts[what] = counts.get(what, 0) + more
 
 

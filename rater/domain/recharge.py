@@ -9,7 +9,7 @@ from typing import Final
 
 from rater.domain import moments
 from rater.domain.account import Account
-from rater.domain.journal import Journal
+from rater.domain.event_writer import EventWriter
 from rater.domain.money import SUM_MICROS_MAX
 
 #: Failures no second try mends (rule 22).
@@ -25,35 +25,35 @@ def recharge_id(account: Account, episode: int) -> str:
     return f"{account.state.org_id}:{episode}"
 
 
-def balance_changed(journal: Journal, account: Account, before: int) -> None:
+def balance_changed(event_writer: EventWriter, account: Account, before: int) -> None:
     """Announce the thresholds the balance crossed, once a crossing, and begin a top-up where one is due (rules 20, 23)."""
     state = account.state
     balance = account.wallet.balance
     threshold = account.threshold()
     text = account.text
     if threshold is not None and before >= threshold > balance:
-        journal.event(
+        event_writer.event(
             account,
             "balance.low",
             {"balance": account.balance_text(), "threshold": text(threshold), "currency": state.currency},
         )
     if before > 0 >= balance:
         state.depleted = True
-        journal.event(account, "balance.depleted", {"balance": account.balance_text(), "currency": state.currency})
+        event_writer.event(account, "balance.depleted", {"balance": account.balance_text(), "currency": state.currency})
     elif balance > 0 >= before and state.depleted:
         state.depleted = False
-        journal.event(account, "balance.restored", {"balance": account.balance_text(), "currency": state.currency})
-    consider(journal, account)
+        event_writer.event(account, "balance.restored", {"balance": account.balance_text(), "currency": state.currency})
+    consider(event_writer, account)
 
 
-def consider(journal: Journal, account: Account) -> None:
+def consider(event_writer: EventWriter, account: Account) -> None:
     """Begin a top-up if the balance is under the trigger and none is in flight (rules 20, 21)."""
     state = account.state
     auto, recharging = state.auto, state.recharging
     if auto is None or not auto.enabled or recharging.state != "idle" or account.wallet.balance >= auto.trigger:
         return
-    day = moments.day_of(journal.now_us)
-    month = account.calendar.month_of(journal.now_us).name
+    day = moments.day_of(event_writer.now_us)
+    month = account.calendar.month_of(event_writer.now_us).name
     if recharging.day != day:
         recharging.day, recharging.day_count = day, 0
     if recharging.month != month:
@@ -67,7 +67,7 @@ def consider(journal: Journal, account: Account) -> None:
         mark = f"{cap} {until}"
         if recharging.capped != mark:  # said once a day or month, not at every call
             recharging.capped = mark
-            journal.event(account, "auto_recharge.capped", {"cap": cap, "balance": account.balance_text()})
+            event_writer.event(account, "auto_recharge.capped", {"cap": cap, "balance": account.balance_text()})
         return
     recharging.episode += 1
     recharging.state = "pending"
@@ -75,17 +75,17 @@ def consider(journal: Journal, account: Account) -> None:
     recharging.amount = auto.amount
     recharging.day_count += 1
     recharging.month_micros = min(recharging.month_micros + auto.amount, SUM_MICROS_MAX)
-    _ask(journal, account)
+    _ask(event_writer, account)
 
 
-def retry_if_due(journal: Journal, account: Account) -> None:
+def retry_if_due(event_writer: EventWriter, account: Account) -> None:
     """The next try of a softly declined top-up, at the first record of the organization once it is due (rule 22)."""
     recharging = account.state.recharging
-    if recharging.state == "pending" and 0 < recharging.retry_us <= journal.now_us:
-        _ask(journal, account)
+    if recharging.state == "pending" and 0 < recharging.retry_us <= event_writer.now_us:
+        _ask(event_writer, account)
 
 
-def failed(journal: Journal, account: Account, code: str, retryable: bool, command_id: str) -> None:
+def failed(event_writer: EventWriter, account: Account, code: str, retryable: bool, command_id: str) -> None:
     """A try of the pending top-up failed: another is due later, or auto-recharge goes off (rule 22)."""
     auto, recharging = account.state.auto, account.state.recharging
     assert auto is not None
@@ -101,33 +101,33 @@ def failed(journal: Journal, account: Account, code: str, retryable: bool, comma
         "command_id": command_id,
     }
     if again:
-        recharging.retry_us = journal.now_us + RETRY_GAPS_US[recharging.attempt - 1]
+        recharging.retry_us = event_writer.now_us + RETRY_GAPS_US[recharging.attempt - 1]
         data["next_attempt_at"] = moments.to_text(recharging.retry_us)
-        journal.event(account, "recharge.failed", data)
+        event_writer.event(account, "recharge.failed", data)
         return
-    journal.event(account, "recharge.failed", data)
-    give_up(journal, account)
+    event_writer.event(account, "recharge.failed", data)
+    give_up(event_writer, account)
     recharging.state = "disabled"
     reason = "hard_failure" if hard else "tries_used_up" if auto.enabled else "switched_off"
-    journal.event(account, "auto_recharge.disabled", {"reason": reason, "code": code})
+    event_writer.event(account, "auto_recharge.disabled", {"reason": reason, "code": code})
 
 
-def give_up(journal: Journal, account: Account) -> None:
+def give_up(event_writer: EventWriter, account: Account) -> None:
     """End the pending top-up without its money: it no longer counts in the month's cap."""
     recharging = account.state.recharging
     recharging.failed = [*recharging.failed, recharging.episode][-FAILED_EPISODES_MAX:]
-    if recharging.month == account.calendar.month_of(journal.now_us).name:
+    if recharging.month == account.calendar.month_of(event_writer.now_us).name:
         recharging.month_micros = max(0, recharging.month_micros - recharging.amount)
     recharging.retry_us = 0
 
 
-def _ask(journal: Journal, account: Account) -> None:
+def _ask(event_writer: EventWriter, account: Account) -> None:
     recharging = account.state.recharging
     recharging.attempt += 1
     recharging.retry_us = 0
     assert 1 <= recharging.attempt <= TRIES_MAX, recharging
     id_ = recharge_id(account, recharging.episode)
-    journal.event(
+    event_writer.event(
         account,
         "recharge.requested",
         {
@@ -137,4 +137,4 @@ def _ask(journal: Journal, account: Account) -> None:
             "attempt": recharging.attempt,
         },
     )
-    journal.recharge_request(account, id_)
+    event_writer.recharge_request(account, id_)

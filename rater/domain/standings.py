@@ -11,7 +11,7 @@ import msgspec
 from rater.domain.account import Account
 from rater.domain.rows import Rows, decode_state
 
-Figure = tuple[str, ...]  # what is counted, and the values of its labels
+Metric = tuple[str, ...]  # what is counted, and the values of its labels
 
 _ROW = b"t"
 _STATUSES = ("active", "low", "suspended")
@@ -52,9 +52,9 @@ class Standings:
             self._rows.put(_ROW, _encode(self._counts))
             self._changed = False
 
-    def levels(self) -> dict[Figure, int]:
+    def gauges(self) -> dict[Metric, int]:
         """`accounts` by status and `accounts_overdrawn`."""
-        found: dict[Figure, int] = {("accounts", status): self._counts.get(status, 0) for status in _STATUSES}
+        found: dict[Metric, int] = {("accounts", status): self._counts.get(status, 0) for status in _STATUSES}
         found["accounts_overdrawn",] = self._counts.get(_OVERDRAWN, 0)
         return found
 

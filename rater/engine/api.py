@@ -31,9 +31,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 __all__ = [
-    "Figure",
     "Headers",
     "MeasuredProcessor",
+    "Metric",
     "Processor",
     "ProcessorFactory",
     "Record",
@@ -42,7 +42,7 @@ __all__ = [
     "TimedProcessor",
 ]
 
-Figure = tuple[str, ...]
+Metric = tuple[str, ...]
 """What is measured, and the values of its labels."""
 
 Headers = Sequence[tuple[str, bytes]]
@@ -137,10 +137,10 @@ class TimedProcessor(Processor, Protocol):
 class MeasuredProcessor(Processor, Protocol):
     """A processor with figures of its own."""
 
-    def take_counts(self) -> Mapping[Figure, int]:
+    def take_counts(self) -> Mapping[Metric, int]:
         """What was counted since this was asked last."""
 
-    def levels(self) -> Mapping[Figure, float]:
+    def gauges(self) -> Mapping[Metric, float]:
         """How things stand now."""
 
 

@@ -31,12 +31,12 @@ from faust.app.base import BootStrategy
 from faust.types import TP
 from mode.types import ServiceT
 
-from rater.connection import explained, refusal
-from rater.engine.api import Figure
+from rater.engine.api import Metric
+from rater.engine.broker import AiokafkaKafka, TopicPartition
 from rater.engine.consumer import BatchConsumer, BatchTransport
-from rater.engine.engine import Companion, Engine, TaskGroup
+from rater.engine.engine import BackgroundService, Engine, TaskGroup
 from rater.engine.errors import FatalError
-from rater.engine.kafka import AiokafkaKafka, TopicPartition
+from rater.kafka.connection import explained, refusal
 from rater.settings import Settings
 
 __all__ = ["EngineApp", "TaskGroup", "make_app", "run_worker", "serve", "serve_all"]
@@ -66,17 +66,19 @@ class EngineApp(faust.App):
         self,
         settings: Settings,
         groups: Sequence[TaskGroup],
-        companions: Sequence[Companion] = (),
+        background_services: Sequence[BackgroundService] = (),
         *,
         clock_ms: Callable[[], int] | None = None,
-        levels: Callable[[], Mapping[Figure, float]] = dict,
+        gauges: Callable[[], Mapping[Metric, float]] = dict,
         **options: Any,
     ) -> None:
         self.settings = settings
-        self.levels = levels
+        self.gauges = gauges
         self.closing = threading.Event()
         super().__init__(settings.app_id, **{**_faust_options(settings), **options})
-        self.engine = Engine(self, settings, groups, companions, clock_ms=clock_ms or wall_clock_ms, beacon=self.beacon)
+        self.engine = Engine(
+            self, settings, groups, background_services, clock_ms=clock_ms or wall_clock_ms, beacon=self.beacon
+        )
 
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self)
@@ -104,14 +106,14 @@ class EngineApp(faust.App):
 
 
 def make_app(
-    settings: Settings, groups: Sequence[TaskGroup], companions: Sequence[Companion] = (), **options: Any
+    settings: Settings, groups: Sequence[TaskGroup], background_services: Sequence[BackgroundService] = (), **options: Any
 ) -> EngineApp:
     """The app of one worker.
 
-    Among the options, `clock_ms` is what due work goes by, the wall clock by default, and `levels` gives figures that belong to
+    Among the options, `clock_ms` is what due work goes by, the wall clock by default, and `gauges` gives figures that belong to
     no task; the others are Faust's own settings, over the engine's choice of them.
     """
-    return EngineApp(settings, groups, companions, **options)
+    return EngineApp(settings, groups, background_services, **options)
 
 
 #: What runs in the process beside the apps, given them.

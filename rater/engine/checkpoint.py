@@ -33,6 +33,7 @@ import msgspec
 from mode.utils.logging import get_logger
 
 from rater.engine.api import MeasuredProcessor, Processor, ProcessorFactory, Record, TimedProcessor
+from rater.engine.broker import Kafka, TaskProducer, TopicPartition
 from rater.engine.errors import (
     CommitUnknownError,
     EngineError,
@@ -42,9 +43,8 @@ from rater.engine.errors import (
     StateLostError,
     TopicsError,
 )
-from rater.engine.kafka import Kafka, TaskProducer, TopicPartition
 from rater.engine.output import Outbox
-from rater.engine.state import BatchState, Changes, Meta, apply_changelog, read_meta
+from rater.engine.overlay import BatchState, Changes, Meta, apply_changelog, read_meta
 from rater.engine.stats import STAGES, BatchHistograms, BatchObserver, TaskStats
 from rater.engine.store import LocalStore
 
@@ -218,7 +218,7 @@ class Checkpoint:
         if self._measured is not None:
             for figure, count in self._measured.take_counts().items():
                 self._stats.counts[figure] += count
-            self._stats.levels = self._measured.levels()
+            self._stats.gauges = self._measured.gauges()
 
     async def _restore(self, store: LocalStore) -> None:
         """Bring the store to the changelog's end, judged by position."""

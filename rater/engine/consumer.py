@@ -25,8 +25,8 @@ from faust.transport.consumer import ConsumerThread
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from rater.engine.broker import TopicPartition, client_options, let_go
 from rater.engine.errors import FatalError, FencedError, InputLostError, SkippedError
-from rater.engine.kafka import TopicPartition, client_options, let_go
 
 if TYPE_CHECKING:
     from rater.engine.app import EngineApp

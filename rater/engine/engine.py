@@ -26,10 +26,10 @@ from mode import Service
 from mode.utils.logging import get_logger
 
 from rater.engine.api import ProcessorFactory
-from rater.engine.buffer import InputBuffer
+from rater.engine.broker import AiokafkaKafka, TopicPartition
 from rater.engine.checkpoint import Checkpoint, TaskId
 from rater.engine.errors import FatalError, StoreBusyError, TopicsError
-from rater.engine.kafka import AiokafkaKafka, TopicPartition
+from rater.engine.partition_group import InputBuffer
 from rater.engine.stats import EngineStats, Lag
 from rater.engine.store import LocalStore, StoreIdentity, open_store
 from rater.engine.task import Task
@@ -38,7 +38,7 @@ from rater.settings import Settings
 if TYPE_CHECKING:
     from rater.engine.app import EngineApp
 
-__all__ = ["Companion", "Engine", "TaskGroup"]
+__all__ = ["BackgroundService", "Engine", "TaskGroup"]
 
 log = get_logger(__name__)
 
@@ -69,7 +69,7 @@ class TaskGroup:
     partitions: int | None = None
 
 
-class Companion(Protocol):
+class BackgroundService(Protocol):
     """What runs beside the tasks and outlives each of them: a follower, a client's connections, an endpoint.
 
     All are started before the first task is opened and stopped after the last one is closed.
@@ -91,7 +91,7 @@ class Engine(Service):
         app: "EngineApp",
         settings: Settings,
         groups: Sequence[TaskGroup],
-        companions: Sequence[Companion] = (),
+        background_services: Sequence[BackgroundService] = (),
         *,
         clock_ms: Callable[[], int],
         **kwargs: Any,
@@ -100,7 +100,7 @@ class Engine(Service):
         self.app = app
         self.settings = settings
         self.groups = tuple(groups)
-        self.companions = tuple(companions)
+        self.background_services = tuple(background_services)
         self.stats = EngineStats()
         self.clock_ms = clock_ms
         self.failure: BaseException | None = None
@@ -146,12 +146,12 @@ class Engine(Service):
     async def on_start(self) -> None:
         await self._kafka.start()
         await self._check_topics()
-        await asyncio.gather(*(companion.start(self.fail) for companion in self.companions))
+        await asyncio.gather(*(service.start(self.fail) for service in self.background_services))
         await self.app.consumer.subscribe(set(self.input_topics))
 
     async def on_stop(self) -> None:
         await self.close_tasks(0.0)
-        await asyncio.gather(*(companion.stop() for companion in self.companions), self._kafka.stop())
+        await asyncio.gather(*(service.stop() for service in self.background_services), self._kafka.stop())
 
     def fail(self, error: BaseException) -> None:
         """End the worker. The first error is the one that counts."""

@@ -18,8 +18,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from mode.utils.logging import get_logger
 
 from rater.engine.api import Record
+from rater.engine.broker import AiokafkaKafka, client_options, let_go
 from rater.engine.errors import BrokerNotReadyError, FatalError, is_retryable
-from rater.engine.kafka import AiokafkaKafka, client_options, let_go
 from rater.settings import Settings
 
 __all__ = ["Follower"]

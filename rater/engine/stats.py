@@ -1,7 +1,7 @@
 """Figures of a worker, written once a batch or once a second, read by whoever exports them.
 
 Counters are of what was committed. They never go back: a task that was revoked and comes again goes on from its own. What
-stands for a moment (lag, levels) is of use only while the task is this worker's.
+stands for a moment (lag, gauges) is of use only while the task is this worker's.
 """
 
 from collections import Counter
@@ -11,7 +11,7 @@ from typing import Protocol
 
 from prometheus_client import Histogram
 
-from rater.engine.api import Figure, Record
+from rater.engine.api import Metric, Record
 
 __all__ = ["STAGES", "BatchHistograms", "BatchObserver", "EngineStats", "Lag", "TaskStats"]
 
@@ -76,8 +76,8 @@ class TaskStats:
     merge_waits_given_up: int = 0
     restored_records: int = 0
     restore_remaining: int = 0
-    counts: Counter[Figure] = field(default_factory=Counter)
-    levels: Mapping[Figure, float] = field(default_factory=dict)
+    counts: Counter[Metric] = field(default_factory=Counter)
+    gauges: Mapping[Metric, float] = field(default_factory=dict)
     lag: Mapping[str, Lag] = field(default_factory=dict)
     stalled_s: float = 0.0
     store_bytes: int = 0

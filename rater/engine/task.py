@@ -20,9 +20,9 @@ from aiokafka.errors import ProducerFenced
 from mode.utils.logging import get_logger
 
 from rater.engine.api import Record
-from rater.engine.buffer import Batch, InputBuffer
 from rater.engine.checkpoint import Checkpoint, TaskId
 from rater.engine.errors import FatalError, FencedError, is_retryable
+from rater.engine.partition_group import Batch, InputBuffer
 from rater.engine.stats import TaskStats
 
 __all__ = ["Input", "Task"]
@@ -135,7 +135,7 @@ class Task:
                     log.warning("%s: opening again in %.1f s after %r", self.id, retry_wait_s, error)
             finally:
                 self.stats.open = False
-                self.stats.levels = {}
+                self.stats.gauges = {}
                 self._under_way = ()
                 self.epoch += 1
                 await checkpoint.close()

@@ -1,7 +1,7 @@
 """The metrics of a worker, as `docs/metrics.md` lists them.
 
 Nothing is computed where records are processed: the engine keeps plain figures, and a scrape reads them. What a processor
-counts comes as (figure, label values …); `COUNTERS` and `LEVELS` say what that is called here. A figure that stands in neither
+counts comes as (figure, label values …); `COUNTERS` and `GAUGES` say what that is called here. A figure that stands in neither
 is a mistake, and fails the scrape.
 
 What can be listed in advance begins at 0, so that the first of a kind is seen as an increase.
@@ -62,7 +62,7 @@ COUNTERS: Mapping[str, _Named] = {
 }
 
 #: Of a task: their samples bear its partition as the first label.
-LEVELS: Mapping[str, _Named] = {
+GAUGES: Mapping[str, _Named] = {
     "accounts": _Named("rater_accounts", "Accounts by how they stand.", ("status",)),
     "accounts_overdrawn": _Named("rater_accounts_overdrawn", "Accounts that owe."),
     "recharges_pending": _Named("rater_recharges_pending", "Attempts to top up without an outcome."),
@@ -77,7 +77,7 @@ LEVELS: Mapping[str, _Named] = {
 }
 
 #: Of the process.
-PROCESS_LEVELS: Mapping[str, _Named] = {
+PROCESS_GAUGES: Mapping[str, _Named] = {
     "catalog_rows": _Named("rater_catalog_rows", "Rows in use.", ("kind",)),
     "catalog_faulty_rows": _Named("rater_catalog_faulty_rows", "Rows left out because of a fault."),
     "payment_gateway_open": _Named("rater_payment_gateway_open", "1 while charges may be begun."),
@@ -120,7 +120,7 @@ class WorkerCollector:
         yield from self._tasks()
         yield from self._histograms()
         yield from self._figures()
-        yield from self._levels()
+        yield from self._gauges()
 
     def _worker(self) -> Iterator[Metric]:
         build = GaugeMetricFamily("rater_build_info", "What runs here.", labels=("version", "python", "core"))
@@ -201,14 +201,14 @@ class WorkerCollector:
             for what, found in counts.items():
                 yield _counter(COUNTERS[what], found)
 
-    def _levels(self) -> Iterator[Metric]:
+    def _gauges(self) -> Iterator[Metric]:
         families: dict[str, GaugeMetricFamily] = {}
         for _, app in self._agents():
             for partition, task in self._mine(app):
-                for (what, *labels), value in task.levels.items():
-                    _gauge(families, LEVELS[what], ("partition",)).add_metric((str(partition), *labels), value)
-            for (what, *labels), value in app.levels().items():
-                _gauge(families, PROCESS_LEVELS[what]).add_metric(labels, value)
+                for (what, *labels), value in task.gauges.items():
+                    _gauge(families, GAUGES[what], ("partition",)).add_metric((str(partition), *labels), value)
+            for (what, *labels), value in app.gauges().items():
+                _gauge(families, PROCESS_GAUGES[what]).add_metric(labels, value)
         yield from families.values()
 
     def _agents(self) -> Iterator[tuple[str, EngineApp]]:

@@ -11,11 +11,11 @@ from tempfile import TemporaryDirectory
 import psutil
 from aiokafka import AIOKafkaProducer
 
-from rater.agents.rating import partition_of
 from rater.embedded import EmbeddedKafka
-from rater.kafka import lag
-from rater.simulation import LogRecord
-from rater.topics import Topics, apply, load_topics
+from rater.kafka.clients import lag
+from rater.kafka.log import LogRecord
+from rater.kafka.partitioning import partition_of
+from rater.kafka.topics import Topics, apply, load_topics
 from tests.bench import traffic
 from tests.system.harness import Worker, publish
 

@@ -9,8 +9,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from rich.console import Console
 from rich.table import Table
 
-from rater.agents.rating import partition_of
-from rater.simulation import LogRecord
+from rater.kafka.log import LogRecord
+from rater.kafka.partitioning import partition_of
 from tests.bench import traffic
 from tests.bench.cluster import Cluster, cluster
 

@@ -13,8 +13,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from rater.simulation import LogRecord, LogWriter
-from rater.topics import Topics, load_topics
+from rater.kafka.log import LogRecord, LogWriter
+from rater.kafka.topics import Topics, load_topics
 from tests.bench import traffic
 
 CDRS = 1_000_000

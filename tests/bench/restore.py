@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from rater.engine.api import Record, Sink, State
+from rater.engine.broker import AiokafkaKafka
 from rater.engine.checkpoint import Checkpoint, TaskId
-from rater.engine.kafka import AiokafkaKafka
 from rater.engine.stats import BatchHistograms, TaskStats
 from rater.engine.store import StoreIdentity, open_store
 from rater.settings import Settings

@@ -13,8 +13,8 @@ import faust
 
 from rater.domain.catalog import Catalog
 from rater.domain.core import Core
-from rater.simulation import LogRecord
-from rater.topics import load_topics
+from rater.kafka.log import LogRecord
+from rater.kafka.topics import load_topics
 from tests.bench import traffic
 
 topics = load_topics(os.environ.get("PREFIX", ""))

@@ -19,8 +19,8 @@ from rich.table import Table
 
 from rater import compiled
 from rater.domain.reading import read_cdr
+from rater.kafka.topics import Topics, load_topics
 from rater.simulation import Simulation
-from rater.topics import Topics, load_topics
 from tests.bench import traffic
 from tests.bench.cluster import Taken, cluster, drain
 

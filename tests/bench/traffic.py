@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
+from rater.kafka.log import LogRecord
+from rater.kafka.topics import Topics
 from rater.resources import sample_rate_deck
-from rater.simulation import LogRecord
-from rater.topics import Topics
 
 _CALLEES = ("+1425555{:04d}", "+4420794{:05d}", "+4930{:07d}", "+3316{:07d}", "+81312{:06d}", "+6129{:07d}")
 _CALL_TYPES = (*["user_out"] * 12, *["user_in"] * 4, "conf_out", "user_out_transfer", "conf_in")

@@ -1,7 +1,7 @@
 """What being watched costs a worker: its counting, its histograms, and being scraped; each as a share of its CPU a CDR.
 
 - counting in the core, a call at a time: upper bound, as it is timed interpreted with the loop around it
-- what is taken over once a batch: counts, levels, histograms
+- what is taken over once a batch: counts, gauges, histograms
 - scrapes of /metrics, one every 15 s, four partitions with calls of every kind
 """
 
@@ -17,10 +17,10 @@ from rich.table import Table
 from rater.bootstrap import make_agents
 from rater.domain.core import Tally
 from rater.engine.stats import BatchHistograms, Lag
+from rater.kafka.topics import load_topics
 from rater.ops.metrics import registry_of
 from rater.settings import Settings
 from rater.simulation import Simulation
-from rater.topics import load_topics
 from tests.bench import traffic
 from tests.bench.cluster import cluster, drain
 
@@ -63,7 +63,7 @@ def once_a_batch_s() -> float:
         simulation.core.flush()
         start_s = time.process_time()
         simulation.core.take_counts()
-        simulation.core.levels()
+        simulation.core.gauges()
         histograms.observe(BATCH, 0.1, (0.1, 0.1, 0.1, 0.1))
         taken_s.append(time.process_time() - start_s)
     return sum(taken_s) / len(taken_s)

@@ -12,10 +12,10 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from rater.agents.rating import partition_of
-from rater.kafka import lag, read_all
-from rater.simulation import LogRecord
-from rater.topics import apply, load_topics
+from rater.kafka.clients import lag, read_all
+from rater.kafka.log import LogRecord
+from rater.kafka.partitioning import partition_of
+from rater.kafka.topics import apply, load_topics
 from tests.chaos.brokers import BROKERS, Brokers
 from tests.chaos.journal import Journal
 from tests.chaos.schedule import BROKER_FAULTS, Fault, Step, make_schedule

@@ -15,9 +15,10 @@ import msgspec
 
 from rater.audit import Books, audit
 from rater.engine.merge import merge
-from rater.engine.state import META_KEY, Meta
-from rater.simulation import LogRecord, simulate
-from rater.topics import Topics
+from rater.engine.overlay import META_KEY, Meta
+from rater.kafka.log import LogRecord
+from rater.kafka.topics import Topics
+from rater.simulation import simulate
 from tests.system.harness import assert_same
 
 __all__ = ["Evidence", "Tally", "processing_order", "verify"]

@@ -12,6 +12,7 @@ from aiokafka.errors import ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from rater.engine.api import Record
+from rater.engine.broker import AiokafkaKafka
 from rater.engine.checkpoint import Checkpoint, TaskId
 from rater.engine.errors import (
     BrokerNotReadyError,
@@ -21,9 +22,8 @@ from rater.engine.errors import (
     TopicsError,
     is_retryable,
 )
-from rater.engine.kafka import AiokafkaKafka
 from rater.engine.output import Outbox
-from rater.engine.state import META_KEY
+from rater.engine.overlay import META_KEY
 from rater.engine.stats import BatchHistograms, TaskStats
 from rater.engine.store import LocalStore, MemoryStore, StoreIdentity, open_store
 from rater.settings import Settings

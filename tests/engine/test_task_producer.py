@@ -7,7 +7,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
-from rater.engine.kafka import AiokafkaKafka, AiokafkaTaskProducer
+from rater.engine.broker import AiokafkaKafka, AiokafkaTaskProducer
 from rater.settings import Settings
 from tests.engine.kafka_io import make_topics
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from rater.engine.app import EngineApp, serve
+from rater.engine.broker import AiokafkaChangelogReader, AiokafkaKafka
 from rater.engine.consumer import BatchConsumer, Polled
-from rater.engine.kafka import AiokafkaChangelogReader, AiokafkaKafka
 from rater.settings import Settings
 from tests.engine.calls import calls
 from tests.engine.kafka_io import fill, make_topics

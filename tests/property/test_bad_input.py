@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 
 from rater.audit import Books, audit
 from rater.domain.rejection import RETRYABLE
-from rater.simulation import LogRecord, LogWriter, Simulation
-from rater.topics import load_topics
+from rater.kafka.log import LogRecord, LogWriter
+from rater.kafka.topics import load_topics
+from rater.simulation import Simulation
 from tests.builders import START_MS
 from tests.poison import Poison
 

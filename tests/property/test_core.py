@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rater.audit import Books, audit
+from rater.catalog import DeckDefaults, check_rates
 from rater.domain import moments
 from rater.domain.catalog import Catalog
 from rater.domain.money import AMOUNT_MICROS_MAX, billed_seconds, format_micros, parse_micros, price_micros
-from rater.loading import DeckDefaults, check_rates
+from rater.kafka.log import LogRecord
+from rater.kafka.topics import load_topics
 from rater.resources import sample_rate_deck
-from rater.simulation import LogRecord, Simulation, simulate
-from rater.topics import load_topics
+from rater.simulation import Simulation, simulate
 from tests.system.random_log import RandomLog
 
 TOPICS = load_topics()

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from rater.agents.timer import TimerProcessor
 from rater.domain.recharge import TRIES_MAX
-from rater.simulation import LogRecord, MemoryRows
+from rater.kafka.log import LogRecord
+from rater.simulation import MemoryRows
 from tests.builders import TOPICS, Desk, events, messages
 
 ORGS = ("contoso", "fabrikam")

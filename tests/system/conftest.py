@@ -12,7 +12,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from rater.embedded import EmbeddedKafka
-from rater.topics import Topics, apply, load_topics
+from rater.kafka.topics import Topics, apply, load_topics
 
 
 @pytest.fixture(scope="session")

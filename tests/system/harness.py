@@ -13,10 +13,10 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from rater.agents.rating import partition_of
-from rater.kafka import lag
-from rater.simulation import LogRecord
-from rater.topics import Topics
+from rater.kafka.clients import lag
+from rater.kafka.log import LogRecord
+from rater.kafka.partitioning import partition_of
+from rater.kafka.topics import Topics
 
 APP_ID_PREFIX = "rater-"
 UP_TIMEOUT_S = 30.0

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from rater.simulation import LogRecord
-from rater.topics import Topics
+from rater.kafka.log import LogRecord
+from rater.kafka.topics import Topics
 
 _CALL_TYPES = (
     *["user_out"] * 10,

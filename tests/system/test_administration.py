@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 
 from rater.cli import cli
 from rater.embedded import EmbeddedKafka
-from rater.simulation import LogRecord
-from rater.topics import Topics, apply, load_topics
+from rater.kafka.log import LogRecord
+from rater.kafka.topics import Topics, apply, load_topics
 from tests.system.harness import Worker, publish, until_done
 
 PREFIX = "administration."

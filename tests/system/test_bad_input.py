@@ -15,9 +15,10 @@ from aiokafka.partitioner import murmur2
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from rater.embedded import EmbeddedKafka
-from rater.kafka import read_all
-from rater.simulation import LogRecord, simulate
-from rater.topics import Topics
+from rater.kafka.clients import read_all
+from rater.kafka.log import LogRecord
+from rater.kafka.topics import Topics
+from rater.simulation import simulate
 from tests.poison import Poison
 from tests.system.harness import Worker, assert_same, read_outputs, until_done
 from tests.system.random_log import RandomLog

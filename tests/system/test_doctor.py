@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from rater.cli import cli
 from rater.domain import moments
 from rater.embedded import EmbeddedKafka
-from rater.simulation import LogRecord
-from rater.topics import Topics
+from rater.kafka.log import LogRecord
+from rater.kafka.topics import Topics
 from tests.system.harness import Worker, publish, until_done
 
 Examine = Callable[[], dict[str, str]]

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from rater.embedded import EmbeddedKafka
+from rater.kafka.log import LogRecord
+from rater.kafka.topics import Topics
 from rater.resources import resource
-from rater.simulation import LogRecord
-from rater.topics import Topics
 from tests.builders import Desk
 from tests.system.harness import Worker, publish, until_done
 

@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 import yaml
 
-from rater.kafka import publish_rows
+from rater.kafka.clients import publish_rows
+from rater.kafka.topics import load_topics
 from rater.resources import resource
-from rater.topics import load_topics
 from tests.prometheus import tool_or_skip
 from tests.watching import RULES, Asked, alerts, documented, panel_expressions, rules
 

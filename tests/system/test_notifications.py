@@ -14,9 +14,9 @@ from aiosmtpd.smtp import SMTP
 
 from rater.domain.outputs import Notification
 from rater.embedded import EmbeddedKafka
-from rater.kafka import read_all
-from rater.simulation import LogRecord
-from rater.topics import Topics
+from rater.kafka.clients import read_all
+from rater.kafka.log import LogRecord
+from rater.kafka.topics import Topics
 from tests.system.harness import Worker, publish
 
 NOTES = 200

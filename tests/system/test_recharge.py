@@ -15,9 +15,10 @@ import pytest
 
 from rater.adapters.payments.stripe_events import PATH
 from rater.embedded import EmbeddedKafka
-from rater.kafka import read_all
-from rater.simulation import LogRecord, simulate
-from rater.topics import Topics
+from rater.kafka.clients import read_all
+from rater.kafka.log import LogRecord
+from rater.kafka.topics import Topics
+from rater.simulation import simulate
 from tests.fake_gateway import API_KEY, OPERATOR_KEY, SIGNING_SECRET, FakeGateway, Fault, Hook
 from tests.system.harness import Worker, assert_same, publish, read_outputs, until_done
 

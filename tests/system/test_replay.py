@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from rater.cli import cli
 from rater.embedded import EmbeddedKafka
-from rater.simulation import LogRecord
-from rater.topics import Topics
+from rater.kafka.log import LogRecord
+from rater.kafka.topics import Topics
 from tests.system.harness import Worker, publish, read_outputs, until_done
 
 RATE = {"rate_id": "gb", "service": "outbound", "prefix": "44", "destination": "UK", "country": "GB", "currency": "USD"}

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from rater.embedded import EmbeddedKafka
-from rater.kafka import lag
-from rater.simulation import LogRecord, simulate
-from rater.topics import Topics
+from rater.kafka.clients import lag
+from rater.kafka.log import LogRecord
+from rater.kafka.topics import Topics
+from rater.simulation import simulate
 from tests.system.harness import Worker, assert_same, publish, read_outputs, until_below, until_done
 from tests.system.random_log import RandomLog
 

@@ -18,13 +18,13 @@ import msgspec
 import pytest
 from aiokafka.errors import ClusterAuthorizationFailedError, TopicAuthorizationFailedError
 
-from rater.acls import acls_of, add, load_roles
-from rater.connection import Connection
 from rater.embedded import EmbeddedKafka, Guard
 from rater.embedded.guard import ADMIN
-from rater.kafka import producer, publish_rows, reader
+from rater.kafka.acls import acls_of, add, load_roles
+from rater.kafka.clients import producer, publish_rows, reader
+from rater.kafka.connection import Connection
+from rater.kafka.topics import Topics, apply, load_topics
 from rater.settings import Settings
-from rater.topics import Topics, apply, load_topics
 
 PREFIX = "secured."
 PARTITIONS = 2

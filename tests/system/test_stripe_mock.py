@@ -17,7 +17,7 @@ import stripe
 from rater.adapters.payments.stripe import ASK_FIRST_MS, StripeGateway
 from tests.deploy_files import go_program
 from tests.fake_gateway import API_KEY
-from tests.unit.payments.requests import request
+from tests.unit.adapters.payments.requests import request
 
 VERSION = "v0.203.0"
 START_TIMEOUT_S = 20.0

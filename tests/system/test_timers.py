@@ -18,9 +18,10 @@ import pytest
 from rater.demo.payments import PaymentService
 from rater.domain import moments
 from rater.embedded import EmbeddedKafka
-from rater.kafka import read_all
-from rater.simulation import LogRecord, simulate
-from rater.topics import Topics
+from rater.kafka.clients import read_all
+from rater.kafka.log import LogRecord
+from rater.kafka.topics import Topics
+from rater.simulation import simulate
 from tests.system.harness import Worker, assert_same, publish, read_outputs, until_done
 
 AGENTS = ("rating", "timer")

@@ -17,8 +17,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from rater import __version__
 from rater.audit import Books, audit
 from rater.embedded import EmbeddedKafka
-from rater.simulation import LogRecord
-from rater.topics import Topics
+from rater.kafka.log import LogRecord
+from rater.kafka.topics import Topics
 from tests.bench import traffic
 from tests.system.harness import Worker, publish, read_outputs, until_done
 

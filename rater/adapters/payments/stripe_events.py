@@ -18,8 +18,8 @@ from structlog.contextvars import bound_contextvars
 
 from rater.adapters.payments.gateway import Outcome, Taken, command_of
 from rater.adapters.payments.stripe import declined, request_of
-from rater.connection import Brokers
-from rater.kafka import producer
+from rater.kafka.clients import producer
+from rater.kafka.connection import Brokers
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ Publish = Callable[[str, bytes], Awaitable[object]]
 
 
 class StripeEndpoint:
-    """Listens at `host` and `port`, and publishes to `command_topic`; a companion of the recharge agent."""
+    """Listens at `host` and `port`, and publishes to `command_topic`; a service of the recharge agent."""
 
     def __init__(self, secrets: Sequence[str], app_id: str, brokers: Brokers, command_topic: str, host: str, port: int) -> None:
         self._secrets = secrets

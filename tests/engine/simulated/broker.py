@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from aiokafka.errors import ProducerFenced
 
-from rater.engine.kafka import TopicPartition
+from rater.engine.broker import TopicPartition
 
 
 @dataclass(eq=False, slots=True)

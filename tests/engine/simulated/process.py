@@ -12,11 +12,11 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
 
+from rater.engine.broker import TopicPartition
 from rater.engine.checkpoint import TaskId
 from rater.engine.consumer import Polled, Progress
 from rater.engine.engine import Engine, TaskGroup
 from rater.engine.errors import SkippedError
-from rater.engine.kafka import TopicPartition
 from rater.engine.store import MemoryStore
 from rater.settings import Settings
 from tests.engine.simulated.broker import Broker, Stored
@@ -153,7 +153,7 @@ class Process:
 
 
 class _Kafka:
-    """Implements `rater.engine.kafka.Kafka`."""
+    """Implements `rater.engine.broker.Kafka`."""
 
     def __init__(self, process: Process, topics: int) -> None:
         self._process = process

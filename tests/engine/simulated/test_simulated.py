@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from rater.engine.broker import TopicPartition
 from rater.engine.checkpoint import Checkpoint
-from rater.engine.kafka import TopicPartition
 from rater.engine.output import Sends
 from rater.engine.task import Task
 from tests.engine.simulated import process

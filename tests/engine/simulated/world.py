@@ -21,10 +21,10 @@ import msgspec
 
 from rater.engine import checkpoint, engine, output, task
 from rater.engine.api import Record, Sink, State
+from rater.engine.broker import TopicPartition
 from rater.engine.engine import TaskGroup
 from rater.engine.errors import FencedError
-from rater.engine.kafka import TopicPartition
-from rater.engine.state import apply_changelog, read_meta
+from rater.engine.overlay import apply_changelog, read_meta
 from rater.engine.store import MemoryStore
 from rater.settings import Settings
 from tests.engine.simulated.broker import Broker, Stored

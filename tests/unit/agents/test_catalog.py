@@ -8,7 +8,8 @@ import pytest
 from rater.agents import catalog
 from rater.agents.catalog import CatalogFeed, FaultReport
 from rater.domain.core import Core
-from rater.simulation import LogRecord, MemoryRows
+from rater.kafka.log import LogRecord
+from rater.simulation import MemoryRows
 from tests.builders import START_MS, TOPICS
 
 RATE = {

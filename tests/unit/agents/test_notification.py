@@ -9,7 +9,8 @@ import pytest
 from rater.adapters.notices import ChannelName, NotNow, Undeliverable
 from rater.agents.notification import FIRST_GAP_MS, GIVE_UP_MS, NotificationProcessor
 from rater.domain.outputs import Notification
-from rater.simulation import LogRecord, MemoryRows
+from rater.kafka.log import LogRecord
+from rater.simulation import MemoryRows
 from tests.builders import ORG, START_MS, TOPICS, Desk
 
 

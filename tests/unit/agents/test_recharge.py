@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from rater.adapters.payments.circuit_breaker import BreakerLimits, CircuitBreaker
 from rater.adapters.payments.gateway import Declined, Outcome, Taken, Unresolved
-from rater.adapters.payments.till import Till, TillLimits
 from rater.agents.recharge import REMEMBERED_DAYS, SHUT_POLL_MS, RechargeProcessor
 from rater.domain.outputs import RechargeRequest
-from rater.simulation import LogRecord, MemoryRows
+from rater.kafka.log import LogRecord
+from rater.simulation import MemoryRows
 from tests.builders import ORG, START_MS, TOPICS, Desk, messages
 
 DAY_MS = 86_400_000
@@ -51,11 +52,11 @@ class Agent:
         self.rows = MemoryRows()
         self.sent: list[LogRecord] = []
         self.now_ms = START_MS + 60_000
-        self.till = Till(self.bank, TillLimits(), stop_file, lambda: self.now_ms)
+        self.breaker = CircuitBreaker(self.bank, BreakerLimits(), stop_file, lambda: self.now_ms)
         self.restart()
 
     def restart(self) -> None:
-        self.processor = RechargeProcessor(TOPICS.command, self.till, self.rows, self)
+        self.processor = RechargeProcessor(TOPICS.command, self.breaker, self.rows, self)
 
     def emit(
         self, topic: str, key: bytes | None, value: bytes | None, timestamp_ms: int, headers: Sequence[tuple[str, bytes]] = ()
@@ -176,7 +177,7 @@ async def test_many_are_charged_together_each_once(agent: Agent) -> None:
 
 async def test_what_was_requested_before_the_agents_time_is_left_to_who_took_payments_then(agent: Agent, desk: Desk) -> None:
     later_us = (START_MS + DAY_MS) * 1000
-    agent.processor = RechargeProcessor(TOPICS.command, agent.till, agent.rows, agent, later_us)
+    agent.processor = RechargeProcessor(TOPICS.command, agent.breaker, agent.rows, agent, later_us)
     await agent.see(*desk.outputs)
     assert await agent.work(for_ms=DAY_MS) == []
     assert agent.bank.asked == []

@@ -8,7 +8,8 @@ import pytest
 
 from rater.agents.timer import TimerProcessor
 from rater.domain import timers
-from rater.simulation import LogRecord, MemoryRows
+from rater.kafka.log import LogRecord
+from rater.simulation import MemoryRows
 from tests.builders import ORG, START_MS, TOPICS, Desk, events, messages
 
 HOUR_MS = 3_600_000

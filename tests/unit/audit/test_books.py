@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from rater.audit import Books, audit
-from rater.simulation import LogRecord, simulate
-from rater.topics import load_topics
+from rater.kafka.log import LogRecord
+from rater.kafka.topics import load_topics
+from rater.simulation import simulate
 
 TOPICS = load_topics()
 START_MS = 1_790_000_000_000

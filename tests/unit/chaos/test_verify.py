@@ -7,11 +7,12 @@ from itertools import count
 import msgspec
 import pytest
 
-from rater.agents.rating import partition_of
 from rater.engine.merge import merge
-from rater.engine.state import META_KEY, Meta
-from rater.simulation import LogRecord, simulate
-from rater.topics import load_topics
+from rater.engine.overlay import META_KEY, Meta
+from rater.kafka.log import LogRecord
+from rater.kafka.partitioning import partition_of
+from rater.kafka.topics import load_topics
+from rater.simulation import simulate
 from tests.chaos.verify import Evidence, processing_order, verify
 from tests.system.random_log import RandomLog
 

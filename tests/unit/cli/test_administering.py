@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from rater.administration import ISSUED_AT, Outcome, command, new_command_id
+from rater.accounts.administration import ISSUED_AT, Outcome, command, new_command_id
 from rater.cli import cli
 from rater.cli.administering import told
 from rater.domain.rejection import Rejected

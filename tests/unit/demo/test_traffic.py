@@ -5,12 +5,13 @@ from pathlib import Path
 
 import msgspec
 
+from rater.catalog import DeckDefaults, check_organizations, check_plans, check_rates
 from rater.demo.traffic import Traffic
-from rater.domain.standings import Figure
-from rater.loading import DeckDefaults, check_organizations, check_plans, check_rates
+from rater.domain.standings import Metric
+from rater.kafka.log import LogRecord
+from rater.kafka.topics import load_topics
 from rater.resources import resource
-from rater.simulation import LogRecord, Simulation
-from rater.topics import load_topics
+from rater.simulation import Simulation
 
 TOPICS = load_topics()
 START_S = 1_790_000_000
@@ -26,7 +27,7 @@ def calls(seed: int, count: int = COUNT) -> list[tuple[str, bytes]]:
     return list(Traffic(organizations, seed).calls(count, START_S))
 
 
-def rated(seed: int) -> tuple[dict[Figure, int], list[LogRecord]]:
+def rated(seed: int) -> tuple[dict[Metric, int], list[LogRecord]]:
     """The core's own counts over samples and traffic, and what came out."""
     log = []
     for name in ("pstn-rates-2025-10.csv", "rates-illustrative.csv"):

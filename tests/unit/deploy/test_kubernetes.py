@@ -9,8 +9,8 @@ import kubernetes_validate
 import pytest
 
 from rater.cli.worker import worker
+from rater.kafka.topics import load_topics
 from rater.settings import Settings
-from rater.topics import load_topics
 from tests.deploy_files import KUBERNETES, built, image_entrypoint, pods, raters, schemas_of, setting_variables
 
 OVERLAY = "overlays/example"

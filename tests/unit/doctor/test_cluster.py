@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from rater.acls import acls_of, load_roles
 from rater.doctor.acl import Rights, judge_rights
 from rater.doctor.asking import NodeView, PartitionView, TopicView, View
 from rater.doctor.broker import judge_brokers, judge_configs, release_of
 from rater.doctor.findings import Finding
 from rater.doctor.topics import judge_topics
+from rater.kafka.acls import acls_of, load_roles
+from rater.kafka.topics import load_topics
 from rater.settings import Settings
-from rater.topics import load_topics
 
 TOPICS = load_topics()
 ROLES = load_roles()

@@ -16,8 +16,8 @@ from rater.doctor.findings import Finding, listed, since
 from rater.doctor.lag import INPUTS, group_of
 from rater.doctor.settings import Place, judge_bootstrap, judge_place
 from rater.doctor.versions import judge_core, judge_libraries, judge_zones
+from rater.kafka.topics import load_topics
 from rater.settings import Settings
-from rater.topics import load_topics
 
 NOW_MS = 1_764_000_000_000
 GIB = 1024**3

@@ -4,7 +4,7 @@ import pytest
 
 from rater.domain.catalog import Catalog
 from rater.domain.core import Core
-from rater.domain.standings import Figure, Standings
+from rater.domain.standings import Metric, Standings
 from tests.builders import ORG, TOPICS, Desk
 
 
@@ -20,13 +20,13 @@ def desk() -> Desk:
     return desk
 
 
-def counts(desk: Desk, *whats: str) -> dict[Figure, int]:
+def counts(desk: Desk, *whats: str) -> dict[Metric, int]:
     return {figure: count for figure, count in desk.simulation.core.take_counts().items() if figure[0] in whats}
 
 
-def levels(desk: Desk) -> dict[str, int]:
+def gauges(desk: Desk) -> dict[str, int]:
     desk.simulation.finish()
-    return {figure[-1]: level for figure, level in desk.simulation.core.levels().items()}
+    return {figure[-1]: level for figure, level in desk.simulation.core.gauges().items()}
 
 
 def test_calls_are_counted_by_service_and_funding(desk: Desk) -> None:
@@ -93,29 +93,29 @@ def test_a_type_of_command_that_nobody_knows_gets_no_name_of_its_own(desk: Desk)
 def test_accounts_are_counted_by_how_they_stand(desk: Desk) -> None:
     desk.organization("rich")
     desk.funds("5.00", "rich")
-    assert levels(desk) == {"active": 2, "low": 0, "suspended": 0, "accounts_overdrawn": 0}
+    assert gauges(desk) == {"active": 2, "low": 0, "suspended": 0, "accounts_overdrawn": 0}
     desk.call(seconds=300)
-    assert levels(desk) == {"active": 1, "low": 0, "suspended": 1, "accounts_overdrawn": 1}
+    assert gauges(desk) == {"active": 1, "low": 0, "suspended": 1, "accounts_overdrawn": 1}
     desk.funds("10.00")
-    assert levels(desk) == {"active": 2, "low": 0, "suspended": 0, "accounts_overdrawn": 0}
+    assert gauges(desk) == {"active": 2, "low": 0, "suspended": 0, "accounts_overdrawn": 0}
 
 
 def test_an_organization_nobody_knows_is_no_account(desk: Desk) -> None:
     desk.funds("1.00", "nobody")
-    assert levels(desk)["active"] == 1
+    assert gauges(desk)["active"] == 1
 
 
 def test_the_next_core_on_the_same_rows_knows_how_accounts_stand(desk: Desk) -> None:
-    before = levels(desk)
+    before = gauges(desk)
     rows = desk.simulation.rows
-    assert {figure[-1]: level for figure, level in Core(TOPICS, Catalog(), rows, nowhere).levels().items()} == before
+    assert {figure[-1]: level for figure, level in Core(TOPICS, Catalog(), rows, nowhere).gauges().items()} == before
 
 
 def test_accounts_of_a_state_that_has_no_counts_yet_are_counted(desk: Desk) -> None:
-    before = levels(desk)
+    before = gauges(desk)
     rows = desk.simulation.rows
     rows.delete(b"t")
-    assert {figure[-1]: level for figure, level in Standings(rows).levels().items()} == before
+    assert {figure[-1]: level for figure, level in Standings(rows).gauges().items()} == before
     assert rows.get(b"a" + ORG.encode())
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rater.simulation import LogRecord
+from rater.kafka.log import LogRecord
 from tests.builders import ORG, TOPICS, Desk, messages
 
 

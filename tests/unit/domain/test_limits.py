@@ -8,7 +8,7 @@ import pytest
 
 from rater.domain import moments
 from rater.domain.core import DEAD_LETTER_BYTES_MAX
-from rater.simulation import LogRecord
+from rater.kafka.log import LogRecord
 from tests.builders import ORG, TOPICS, Desk, dead, events, messages, rated
 
 MOST = "999999999999.999999"

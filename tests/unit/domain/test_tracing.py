@@ -2,7 +2,7 @@
 
 import pytest
 
-from rater.simulation import LogRecord
+from rater.kafka.log import LogRecord
 from tests.builders import ORG, TOPICS, Desk
 
 PARENT = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")

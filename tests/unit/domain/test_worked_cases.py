@@ -6,10 +6,10 @@ from decimal import Decimal
 import msgspec
 import pytest
 
+from rater.catalog import DeckDefaults, check_rates
 from rater.domain.catalog import Catalog
 from rater.domain.moments import to_us
 from rater.domain.money import billed_seconds
-from rater.loading import DeckDefaults, check_rates
 from rater.resources import sample_rate_deck
 from tests.builders import TOPICS, Desk, messages, rated
 

@@ -8,9 +8,9 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaTimeoutError, NodeNotReadyError, TopicAuthorizationFailedError
 
+from rater.engine.broker import AiokafkaKafka, let_go
 from rater.engine.errors import BrokerNotReadyError, is_retryable
 from rater.engine.follower import Follower
-from rater.engine.kafka import AiokafkaKafka, let_go
 from rater.settings import Settings
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from rater.engine import task as task_module
-from rater.engine.buffer import InputBuffer
 from rater.engine.checkpoint import TaskId
 from rater.engine.errors import FatalError
+from rater.engine.partition_group import InputBuffer
 from rater.engine.stats import TaskStats
 from rater.engine.task import Task
 

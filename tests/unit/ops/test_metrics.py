@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from rater.bootstrap import make_agents
 from rater.engine.stats import Lag
-from rater.ops.metrics import COUNTERS, LEVELS, PROCESS_LEVELS, registry_of
+from rater.ops.metrics import COUNTERS, GAUGES, PROCESS_GAUGES, registry_of
 from rater.settings import Settings
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
@@ -46,7 +46,7 @@ async def test_lag_and_levels_are_those_of_the_partitions_this_worker_has_now(ap
     for partition in (0, 1):
         task = engine.stats.task("rating", partition)
         task.lag = {"telephony.cdr.v1": Lag(7, 1.5)}
-        task.levels = {("accounts", "suspended"): 4}
+        task.gauges = {("accounts", "suspended"): 4}
     engine._assigned = {("rating", 1): None}
     found = registry(apps)
     place = {"agent": "rating", "topic": "telephony.cdr.v1"}
@@ -77,5 +77,5 @@ async def test_every_metric_is_documented(apps: Any) -> None:
     exposed = {family.name + ("_total" if family.type == "counter" else "") for family in registry(apps).collect()}
     mine = {name for name in exposed if name.startswith("rater_")}
     mine |= {f"{named.name}_total" for named in COUNTERS.values()}
-    mine |= {named.name for named in (*LEVELS.values(), *PROCESS_LEVELS.values())}
+    mine |= {named.name for named in (*GAUGES.values(), *PROCESS_GAUGES.values())}
     assert {name for name in mine if f"`{name}`" not in DOCUMENT} == set()

@@ -9,8 +9,8 @@ from opentelemetry.trace import StatusCode
 
 from rater.cli.worker import worker
 from rater.engine.stats import BatchObserver
+from rater.kafka.log import LogRecord
 from rater.ops import tracing
-from rater.simulation import LogRecord
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01".encode()

@@ -1,0 +1,139 @@
+"""What an account's changes are written down as: ledger transactions, events, notifications.
+
+One event_writer a core. `open` sets it to a record: its timestamp is the "now" of all that follows (rule 3).
+"""
+
+from typing import Any
+
+from rater.domain import moments
+from rater.domain.account import Account
+from rater.domain.encoding import Writer
+from rater.domain.messages import NumberPut, UserPut
+from rater.domain.outputs import (
+    NOTIFIED,
+    Emit,
+    Event,
+    Names,
+    Notification,
+    NumberEntry,
+    Posting,
+    RechargeRequest,
+    Transaction,
+    UserEntry,
+)
+from rater.domain.rows import Part
+
+Movement = tuple[str, int, str | None]  # ledger account, micros, lot
+
+
+class EventWriter:
+    """Writes down what happens, at the time of the record at hand."""
+
+    __slots__ = ("_emit", "_second", "_second_text", "_writer", "names", "now_text", "now_us", "timestamp_ms")
+
+    def __init__(self, names: Names, emit: Emit, writer: Writer) -> None:
+        self.names = names
+        self._emit = emit
+        self._writer = writer
+        self.timestamp_ms = -1
+        self.now_us = 0
+        self.now_text = ""
+        self._second = -1
+        self._second_text = ""
+
+    def open(self, timestamp_ms: int) -> None:
+        """Turn to a record."""
+        if timestamp_ms == self.timestamp_ms:  # records come many to a millisecond
+            return
+        self.timestamp_ms = timestamp_ms
+        self.now_us = timestamp_ms * 1000
+        second, ms = divmod(timestamp_ms, 1000)
+        if second != self._second:
+            self._second = second
+            self._second_text = moments.to_text(second * moments.SECOND_US)[:-1]
+        self.now_text = f"{self._second_text}.{ms:03d}Z" if ms else self._second_text + "Z"
+
+    def event(self, account: Account, type_: str, data: dict[str, Any]) -> None:
+        """Something happened: an event, and a notification where somebody is told."""
+        state = account.state
+        state.seq += 1
+        event_id = f"{state.org_id}:{state.seq}"
+        event = Event(event_id, state.seq, type_, state.org_id, self.now_text, data)
+        self._emit(self.names.event, account.key, self._writer.json(event), self.timestamp_ms)
+        if type_ in NOTIFIED:
+            note = Notification(event_id, state.org_id, event_id, type_, state.name, state.emails, self.now_text, data)
+            self._emit(self.names.notification, account.key, self._writer.json(note), self.timestamp_ms)
+
+    def transaction(
+        self,
+        account: Account,
+        kind: str,
+        reference: str,
+        movements: list[Movement],
+        cdr_id: str | None = None,
+        command_id: str | None = None,
+    ) -> None:
+        """Money moved: one balanced transaction (rule 19)."""
+        total = 0
+        for _, micros, _ in movements:
+            total += micros
+        assert total == 0, (kind, reference, movements)
+        text = account.text
+        state = account.state
+        transaction = Transaction(
+            f"{state.org_id}:{kind}:{reference}",
+            state.org_id,
+            kind,
+            state.currency,
+            [Posting(name, text(micros), lot_id) for name, micros, lot_id in movements],
+            account.balance_text(),
+            self.now_text,
+            cdr_id,
+            command_id,
+        )
+        self._emit(self.names.ledger, account.key, self._writer.json(transaction), self.timestamp_ms)
+
+    def list_user(self, account: Account, user_id: str, put: UserPut | None) -> None:
+        """Keep the directory: a user was put, or (None) removed."""
+        org_id = account.state.org_id
+        if put is None:
+            self._list(account, UserEntry(org_id, user_id, "remove", None, None, self.now_text))
+        else:
+            self._list(account, UserEntry(org_id, user_id, "put", put.usage_country, put.licences, self.now_text))
+
+    def list_number(self, account: Account, number: str, put: NumberPut | None) -> None:
+        """Keep the directory: a number was put, or (None) removed."""
+        org_id = account.state.org_id
+        if put is None:
+            self._list(account, NumberEntry(org_id, number, "remove", None, None, self.now_text))
+        else:
+            self._list(account, NumberEntry(org_id, number, "put", put.kind, put.user_id, self.now_text))
+
+    def _list(self, account: Account, entry: UserEntry | NumberEntry) -> None:
+        self._emit(self.names.directory, account.key, self._writer.json(entry), self.timestamp_ms)
+
+    def recharge_request(self, account: Account, recharge_id: str) -> None:
+        """Ask the payment side for the top-up that stands in the account (rule 20)."""
+        state = account.state
+        assert state.auto is not None
+        assert state.recharging.state == "pending", state.recharging
+        request = RechargeRequest(
+            recharge_id,
+            state.org_id,
+            state.recharging.episode,
+            state.recharging.attempt,
+            account.text(state.recharging.amount),
+            state.currency,
+            state.auto.payment_method,
+            self.now_text,
+        )
+        self._emit(self.names.recharge_request, account.key, self._writer.json(request), self.timestamp_ms)
+
+
+def repaying(parts: list[Part]) -> list[Movement]:
+    """The movements of lots that repaid overdraft: out of the lots, into the wallet at large."""
+    moved = sum(part.micros for part in parts)
+    movements: list[Movement] = [("wallet", -part.micros, part.lot_id) for part in parts]
+    if moved:
+        movements.append(("wallet", moved, None))
+    return movements

@@ -1,0 +1,1 @@
+"""What everything that speaks Kafka shares: connection, clients, topics, ACLs, partitioning, log records."""

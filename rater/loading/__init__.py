@@ -1,8 +1,0 @@
-"""Files of rates, plans and organizations: checked whole, with line and column of every fault, before anything is published."""
-
-from rater.loading.faults import Fault, Loaded
-from rater.loading.organizations import check_organizations
-from rater.loading.plans import check_plans
-from rater.loading.rates import DeckDefaults, check_rates
-
-__all__ = ["DeckDefaults", "Fault", "Loaded", "check_organizations", "check_plans", "check_rates"]

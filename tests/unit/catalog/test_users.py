@@ -1,0 +1,61 @@
+"""A file of users is checked whole, and each row becomes the command that puts or removes the user."""
+
+import pytest
+
+from rater.catalog.users import check_users
+
+HEADER = "user_id,usage_country,phone_system,calling_plan,audio_conferencing,communications_credits"
+
+
+def faults(*lines: str, remove: bool = False) -> list[str]:
+    loaded = check_users(lines, "contoso", "load", remove)
+    assert not (loaded.faults and loaded.rows and len(lines) == 2), "a faulty row is not to be published"
+    return [str(fault) for fault in loaded.faults]
+
+
+def test_a_row_becomes_a_command_with_its_licences() -> None:
+    ((key, command),) = check_users([HEADER, "ann,US,yes,domestic,,TRUE"], "contoso", "load").rows
+    assert (key, command["org_id"], command["type"], command["user_id"]) == ("contoso", "contoso", "user.put", "ann")
+    assert command["licences"] == {
+        "phone_system": True,
+        "calling_plan": "domestic",
+        "audio_conferencing": None,
+        "communications_credits": True,
+    }
+
+
+def test_licences_may_be_left_out() -> None:
+    ((_, command),) = check_users(["user_id,usage_country", "ann,US"], "contoso", "load").rows
+    assert not any(command["licences"].values())
+
+
+def test_to_remove_users_their_ids_are_enough() -> None:
+    ((_, command),) = check_users(["user_id", "ann"], "contoso", "load", remove=True).rows
+    assert (command["type"], command["user_id"]) == ("user.remove", "ann")
+
+
+def test_a_file_loaded_again_under_its_id_makes_the_same_commands_and_under_another_does_not() -> None:
+    lines = [HEADER, "ann,US,yes,domestic,,yes", "bob,GB,,,,"]
+    first = check_users(lines, "contoso", "load").rows
+    assert check_users(lines, "contoso", "load").rows == first
+    again = check_users(lines, "contoso", "other").rows
+    assert not {c["command_id"] for _, c in first} & {c["command_id"] for _, c in again}
+
+
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        (["user_id,country", "a,US"], "line 1, column 2: unknown column 'country'"),
+        (["user_id,user_id,usage_country", "a,b,US"], "line 1, column 2: column 'user_id' stands twice"),
+        (["user_id", "a"], "line 1: column 'usage_country' is missing"),
+        ([HEADER, "a,US"], "line 2: 2 columns, the header has 6"),
+        ([HEADER, "a,US,maybe,,,"], "line 2, column 3: phone_system: 'maybe' is neither yes nor no"),
+        ([HEADER, "a,USA,,,,"], "line 2, column 2: usage_country"),
+        ([HEADER, ",US,,,,"], "line 2, column 1: user_id"),
+        ([HEADER, "a,US,,,,", "a,US,,,,"], "line 3, column 1: user 'a' stands on line 2 too"),
+        ([HEADER], "line 1: the file has no users"),
+        ([HEADER, 'a,"US'], "line 2: not CSV"),
+    ],
+)
+def test_a_fault_is_named_with_its_place(lines: list[str], fault: str) -> None:
+    assert any(found.startswith(fault) for found in faults(*lines)), faults(*lines)
