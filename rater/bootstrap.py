@@ -1,11 +1,11 @@
-"""Where things are wired: settings and topics in, workers out. Nothing else makes one.
+"""The one place where things are wired: settings in, apps with their agents out.
 
-An agent is an app of its own: a consumer group, its tasks, its changelog. The rating agent's group is the `app_id`, another's
-is `{app_id}-{agent}`, so any subset runs in one process or in many, and none of them knows of the others.
+Each agent has an app of its own: a consumer group, its tasks, its changelog. The rating agent's group is the `app_id`,
+another's is `{app_id}-{agent}`. So any subset runs in one process or in many, and no agent knows of the others.
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 from rater.adapters.notices import Channel, ChannelName
 from rater.adapters.notices.webhook import WebhookChannel
@@ -13,15 +13,14 @@ from rater.adapters.payments.circuit_breaker import BreakerLimits, CircuitBreake
 from rater.adapters.payments.gateway import Gateway
 from rater.adapters.payments.webhook import WebhookGateway
 from rater.adapters.standard_webhooks import read_secret
+from rater.agents import notification, rating, recharge, timer
 from rater.agents.catalog import CatalogFeed
-from rater.agents.notification import Closing, notification_factory
-from rater.agents.rating import rating_factory
-from rater.agents.recharge import recharge_factory
-from rater.agents.timer import timer_factory
 from rater.domain import moments
-from rater.engine.app import EngineApp, TaskGroup, make_app, wall_clock_ms
+from rater.engine.app import EngineApp, wall_clock_ms
 from rater.engine.engine import BackgroundService
 from rater.engine.follower import Follower
+from rater.engine.groups import TaskGroup
+from rater.engine.settings import EngineSettings
 from rater.kafka.topics import Topics, load_topics
 from rater.settings import Settings
 
@@ -31,15 +30,23 @@ def topics_of(settings: Settings) -> Topics:
     return load_topics(settings.topic_prefix, settings.partitions)
 
 
-def rating_agent(settings: Settings) -> EngineApp:
-    """Rates: commands and CDRs of a partition have one writer; at the same instant commands go first."""
+def engine_settings(settings: Settings, agent: str | None = None) -> EngineSettings:
+    """What the engine is told; `agent`: for the app of an agent with a consumer group of its own."""
+    names = [field.name for field in fields(EngineSettings)]
+    chosen = EngineSettings(**{name: getattr(settings, name) for name in names})
+    return chosen if agent is None else replace(chosen, app_id=f"{settings.app_id}-{agent}")
+
+
+def rating_app(settings: Settings) -> EngineApp:
+    """Rates. Commands and CDRs of a partition have one writer; at the same instant commands go first."""
     topics = topics_of(settings)
+    chosen = engine_settings(settings)
     feed = CatalogFeed(topics)
-    follower = Follower(settings, [topics.plan, topics.rate], feed.take)
-    rating = TaskGroup(
+    follower = Follower(chosen, [topics.plan, topics.rate], feed.take)
+    app = EngineApp(chosen, [follower], metrics=rating.CATALOG_METRICS, gauges=feed.gauges)
+    group = TaskGroup(
         name="rating",
         topics=(topics.command, topics.cdr),
-        processor=rating_factory(topics, feed, follower.barrier),
         changelog=topics.changelog,
         outputs=(
             topics.rated,
@@ -52,28 +59,34 @@ def rating_agent(settings: Settings) -> EngineApp:
             topics.dead_letter,
         ),
         partitions=topics.account_partitions,
+        memory=rating.rating_memory(topics, feed),
+        metrics=rating.METRICS,
     )
-    return make_app(settings, [rating], [follower], gauges=feed.gauges)
+    rating.define_rating(app, app.batches(group), follower.barrier)
+    return app
 
 
-def timer_agent(settings: Settings) -> EngineApp:
-    """Says when something falls due: reads the state that the rating agent writes, publishes commands to it."""
+def timer_app(settings: Settings) -> EngineApp:
+    """Says when something falls due: reads the state that the rating agent writes, and publishes commands to it."""
     topics = topics_of(settings)
-    timer = TaskGroup(
+    app = EngineApp(engine_settings(settings, "timer"))
+    group = TaskGroup(
         name="timer",
         topics=(topics.state,),
-        processor=timer_factory(topics),
         changelog=topics.timer_changelog,
         outputs=(topics.command,),
         partitions=topics.account_partitions,
+        memory=timer.timer_memory(topics),
+        metrics=timer.METRICS,
     )
-    return make_app(_own_group(settings, "timer"), [timer])
+    timer.define_timer(app, app.batches(group))
+    return app
 
 
-def recharge_agent(settings: Settings) -> EngineApp:
-    """Takes the money of top-ups: reads the requests of the rating agent, publishes commands to it."""
+def recharge_app(settings: Settings) -> EngineApp:
+    """Takes the money for top-ups: reads the requests of the rating agent, and publishes commands to it."""
     topics = topics_of(settings)
-    accounts = f"{settings.topic_prefix}{settings.app_id}"  # whose charges these are, where a gateway serves several
+    accounts = f"{settings.topic_prefix}{settings.app_id}"  # whose charges these are, if a gateway serves several
     limits = BreakerLimits(
         settings.payment_concurrency_max,
         settings.payment_timeout_ms,
@@ -82,37 +95,46 @@ def recharge_agent(settings: Settings) -> EngineApp:
     )
     not_before_us = 0 if settings.payment_not_before is None else moments.to_us(settings.payment_not_before)
     breaker = CircuitBreaker(_gateway(settings, accounts), limits, settings.payment_stop_file, wall_clock_ms)
-    recharge = TaskGroup(
+    app = EngineApp(
+        engine_settings(settings, "recharge"),
+        [breaker, *_endpoints(settings, accounts, topics)],
+        metrics=recharge.GATEWAY_METRICS,
+        gauges=breaker.gauges,
+    )
+    group = TaskGroup(
         name="recharge",
         topics=(topics.recharge_request,),
-        processor=recharge_factory(topics, breaker, not_before_us),
         changelog=topics.recharge_changelog,
         outputs=(topics.command,),
         partitions=topics.account_partitions,
+        memory=recharge.recharge_memory(topics, breaker, not_before_us),
+        metrics=recharge.METRICS,
     )
-    return make_app(
-        _own_group(settings, "recharge"), [recharge], [breaker, *_endpoints(settings, accounts, topics)], gauges=breaker.gauges
-    )
+    recharge.define_recharge(app, app.batches(group))
+    return app
 
 
-def notification_agent(settings: Settings) -> EngineApp:
-    """Tells people: reads the notifications of the rating agent, publishes what came of them to it as commands."""
+def notification_app(settings: Settings) -> EngineApp:
+    """Sends mails and webhooks: reads the notifications of the rating agent, and publishes the results to it as commands."""
     topics = topics_of(settings)
     channels = _channels(settings)
-    notification = TaskGroup(
+    app = EngineApp(engine_settings(settings, "notification"), [notification.OpenChannels(channels)])
+    group = TaskGroup(
         name="notification",
         topics=(topics.notification,),
-        processor=notification_factory(topics, channels, wall_clock_ms),
         changelog=topics.notification_changelog,
         outputs=(topics.command,),
         partitions=topics.account_partitions,
+        memory=notification.notification_memory(topics, channels, wall_clock_ms),
+        metrics=notification.METRICS,
     )
-    return make_app(_own_group(settings, "notification"), [notification], [Closing(channels)])
+    notification.define_notification(app, app.batches(group))
+    return app
 
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """How an agent is made. `lacks` says which setting it can't run without and hasn't got; nothing when it can run."""
+    """How an agent's app is made. `lacks` names the setting that it can't run without and that is not set; None: it can run."""
 
     make: Callable[[Settings], EngineApp]
     lacks: Callable[[Settings], str | None] = lambda _: None
@@ -120,11 +142,11 @@ class Agent:
 
 #: Every agent there is, by the name that `rater worker --agents` knows it by.
 AGENTS = {
-    "rating": Agent(rating_agent),
-    "timer": Agent(timer_agent),
-    "recharge": Agent(recharge_agent, lambda settings: None if settings.payment_gateway else "RATER_PAYMENT_GATEWAY"),
+    "rating": Agent(rating_app),
+    "timer": Agent(timer_app),
+    "recharge": Agent(recharge_app, lambda settings: None if settings.payment_gateway else "RATER_PAYMENT_GATEWAY"),
     "notification": Agent(
-        notification_agent,
+        notification_app,
         lambda settings: (
             None if settings.mail_host or settings.notify_webhook_url else "RATER_MAIL_HOST or RATER_NOTIFY_WEBHOOK_URL"
         ),
@@ -132,25 +154,25 @@ AGENTS = {
 }
 
 
-def set_up(settings: Settings) -> list[str]:
-    """The agents that the settings suffice for: what a worker runs unless told otherwise."""
+def configured(settings: Settings) -> list[str]:
+    """The agents that are configured: what a worker runs unless told otherwise."""
     return [name for name, agent in AGENTS.items() if agent.lacks(settings) is None]
 
 
 def lacking(settings: Settings, names: Collection[str]) -> dict[str, str]:
-    """Agent → the setting it lacks, of those that can't run."""
+    """Agent → the setting it lacks, for those that can't run."""
     found = {name: AGENTS[name].lacks(settings) for name in names}
     return {name: lack for name, lack in found.items() if lack is not None}
 
 
 def make_agents(settings: Settings, names: Collection[str]) -> list[EngineApp]:
-    """The apps of the named agents; to be made, and run, inside one event loop."""
+    """The apps of the named agents. Make and run them inside one event loop."""
     return [AGENTS[name].make(settings) for name in names]
 
 
 def _gateway(settings: Settings, accounts: str) -> Gateway:
     if settings.payment_gateway == "stripe":
-        from rater.adapters.payments.stripe import StripeGateway  # its SDK takes a second that others need not wait for
+        from rater.adapters.payments.stripe import StripeGateway  # its SDK takes a second to load
 
         assert settings.stripe_api_key is not None
         api_key = settings.stripe_api_key.get_secret_value()
@@ -188,7 +210,3 @@ def _endpoints(settings: Settings, accounts: str, topics: Topics) -> list[Backgr
     secrets = settings.stripe_webhook_secrets.get_secret_value().split(",")
     place = (settings.stripe_webhook_host, settings.stripe_webhook_port)
     return [StripeEndpoint(secrets, accounts, settings.brokers, topics.command, *place)]
-
-
-def _own_group(settings: Settings, agent: str) -> Settings:
-    return settings.model_copy(update={"app_id": f"{settings.app_id}-{agent}"})

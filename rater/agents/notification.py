@@ -1,23 +1,18 @@
-"""The notification agent: tells people what happened on their accounts, and the accounts what came of it.
+"""The notification agent: sends mails and webhooks about events, and reports to the account whether they were delivered.
 
-A notification becomes one delivery a channel and recipient, a row of the agent's state, in the transaction that moves the input
-past it. From then on it is due work: tried until it is taken, refused for good, or three days old, with growing gaps. The
-result leaves as a command in the transaction that takes the row away. A process may die between the mail server's answer and
-that transaction: the delivery is then made again, under the same Message-ID or webhook-id.
+A notification becomes one delivery per channel and recipient, each a row of the agent's state (`retry_queue`), in the
+transaction that moves the input past it. From then on it is due work: it is tried with growing gaps until it is accepted,
+refused for good, or three days old. The result leaves as a command, in the transaction that removes the row. If a process dies
+between the mail server's answer and that transaction, the delivery is made again, under the same Message-ID or webhook-id.
 
-State
-    w + name   Waiting   put, deleted when the result is known
-    r + name   nothing   appended: a notification that is repeated within `REMEMBERED_DAYS` is not sent again
-
-where name is the notification's id, the channel and the recipient.
+A delivery is named by the notification's id, the channel and the recipient. The remembered result is empty: it only says that
+the delivery has been settled.
 """
 
 import asyncio
-import heapq
 import logging
-import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
 
@@ -25,28 +20,56 @@ import msgspec
 from structlog.contextvars import bound_contextvars
 
 from rater.adapters.notices import Channel, ChannelName, NotNow, Undeliverable
-from rater.agents.retry_queue import OldestFirst
+from rater.agents.retry_queue import RetryQueue
 from rater.domain import moments
 from rater.domain.messages import NotificationFailed, NotificationSent
 from rater.domain.outputs import Notification
-from rater.engine.api import Metric, Processor, ProcessorFactory, Record, Sink, State
+from rater.engine.api import MemoryFactory, Metric, Record, Sink, State
+from rater.engine.app import EngineApp
+from rater.engine.batches import Batch, BatchChannel, Tick
+from rater.engine.stats import MetricDefinition
 from rater.kafka.topics import Topics
 
 log = logging.getLogger(__name__)
 
-#: Longer than the notification topic is kept, so that none can be read again that is not remembered.
-REMEMBERED_DAYS = 40
 GIVE_UP_MS = 3 * 86_400_000
 FIRST_GAP_MS = 5_000
 GAP_MS_MAX = 3_600_000
 AT_ONCE_MAX = 16
 _REASON_MAX = 256
 
-_WAITING = b"w"
-_RESULT = b"r"
+_CHANNELS = ("mail", "webhook")
+
+METRICS = (
+    MetricDefinition(
+        key="notifications",
+        name="rater_notifications",
+        meaning="Deliveries that ended.",
+        kind="counter",
+        labels=("channel", "outcome"),
+        begins_at_0=(_CHANNELS, ("sent", "failed")),
+    ),
+    MetricDefinition(
+        key="notification_retries",
+        name="rater_notification_retries",
+        meaning="Deliveries put off.",
+        kind="counter",
+        labels=("channel",),
+        begins_at_0=(_CHANNELS,),
+    ),
+    MetricDefinition(
+        key="notifications_pending", name="rater_notifications_pending", meaning="Deliveries not made yet.", kind="gauge"
+    ),
+    MetricDefinition(
+        key="notifications_pending_oldest_timestamp_seconds",
+        name="rater_notifications_pending_oldest_timestamp_seconds",
+        meaning="When the oldest of them came in.",
+        kind="gauge",
+    ),
+)
 
 
-class Waiting(msgspec.Struct, array_like=True):
+class WaitingDelivery(msgspec.Struct, array_like=True):
     """A delivery that is still to be made; `tries` have been made since `since_ms`."""
 
     note: Notification
@@ -58,31 +81,39 @@ class Waiting(msgspec.Struct, array_like=True):
 
 
 _decode_note = msgspec.json.Decoder(Notification).decode
-_decode_row = msgspec.msgpack.Decoder(Waiting).decode
-_encode_row = msgspec.msgpack.Encoder().encode
+_decode_row = msgspec.msgpack.Decoder(WaitingDelivery).decode
 
 
-class NotificationProcessor:
-    """The notifications of one partition."""
+def define_notification(app: EngineApp, batches: BatchChannel) -> None:
+    """Add the agent to the app. The memory of `batches` is `PartitionDeliveries`."""
+
+    @app.agent(batches, name="notification")
+    async def notification(stream: AsyncIterable[Batch]) -> None:
+        """Sends mails and webhooks about events."""
+        async for batch in stream:
+            async with batch as transaction:
+                partition: PartitionDeliveries = transaction.memory
+                if isinstance(batch, Tick):
+                    await partition.deliver_due(batch.now_ms)
+                else:
+                    partition.accept(transaction.records)
+
+
+class PartitionDeliveries:
+    """The deliveries of one partition."""
 
     def __init__(
         self, command_topic: str, channels: Mapping[ChannelName, Channel], state: State, sink: Sink, clock_ms: Callable[[], int]
     ) -> None:
         self._command_topic = command_topic
         self._channels = channels
-        self._state = state
         self._sink = sink
         self._clock_ms = clock_ms
         self._counts: Counter[Metric] = Counter()
-        self._queue: list[tuple[int, bytes]] = []
-        self._since = OldestFirst()
-        for key, row in state.scan(_WAITING):
-            waiting = _decode_row(row)
-            self._since.add(key[1:], waiting.since_ms)
-            heapq.heappush(self._queue, (waiting.due_ms, key[1:]))
+        self._queue = RetryQueue(state, _decode_row, lambda waiting: waiting.since_ms, FIRST_GAP_MS, GAP_MS_MAX)
 
-    async def process(self, records: Sequence[Record]) -> None:
-        """Take notifications in; what has been delivered, or waits already, is passed over."""
+    def accept(self, records: Sequence[Record]) -> None:
+        """Accept notifications; skip deliveries that have been settled or are waiting already."""
         now_ms = self._clock_ms()
         for record in records:
             note = _read(record)
@@ -90,28 +121,23 @@ class NotificationProcessor:
                 assert note is not None
                 for recipient in channel.recipients(note):
                     name = f"{note.notification_id}\n{channel.name}\n{recipient}".encode()
-                    if self._state.get(_RESULT + name) is None and self._state.get(_WAITING + name) is None:
-                        self._wait(name, Waiting(note, channel.name, recipient, now_ms, now_ms))
+                    if self._queue.result(name) is None and not self._queue.is_waiting(name):
+                        self._queue.wait(name, WaitingDelivery(note, channel.name, recipient, now_ms, now_ms))
 
     def next_due_ms(self) -> int | None:
-        """When the first of those that wait is to be tried."""
-        return self._queue[0][0] if self._queue else None
+        """When the next try is due, in ms since the epoch."""
+        return self._queue.next_due_ms()
 
-    async def tick(self, now_ms: int) -> None:
+    async def deliver_due(self, now_ms: int) -> None:
         """Try what is due, a few at once."""
-        due: list[tuple[bytes, Waiting]] = []
-        while self._queue and len(due) < AT_ONCE_MAX and self._queue[0][0] <= now_ms:
-            name = heapq.heappop(self._queue)[1]
-            row = self._state.get(_WAITING + name)
-            assert row is not None, name
-            due.append((name, _decode_row(row)))
+        due = self._queue.take_due(now_ms, AT_ONCE_MAX)
         faults = await asyncio.gather(*(self._deliver(waiting) for _, waiting in due))
         for (name, waiting), fault in zip(due, faults, strict=True):
             if isinstance(fault, NotNow) and now_ms - waiting.since_ms < GIVE_UP_MS:
                 self._put_off(name, waiting, fault, now_ms)
             else:
                 self._settle(name, waiting, fault, now_ms)
-        self._state.expire(moments.day_of(now_ms * 1000) - REMEMBERED_DAYS)
+        self._queue.forget(now_ms)
 
     def take_counts(self) -> Mapping[Metric, int]:
         """`notifications` by channel and outcome, and `notification_retries` by channel."""
@@ -120,9 +146,9 @@ class NotificationProcessor:
 
     def gauges(self) -> Mapping[Metric, float]:
         """`notifications_pending`, and since when the oldest of them is."""
-        return self._since.gauges("notifications_pending")
+        return self._queue.gauges("notifications_pending")
 
-    async def _deliver(self, waiting: Waiting) -> NotNow | Undeliverable | None:
+    async def _deliver(self, waiting: WaitingDelivery) -> NotNow | Undeliverable | None:
         channel = self._channels.get(waiting.channel)
         if channel is None:
             return Undeliverable("this way of telling has been switched off")
@@ -132,12 +158,12 @@ class NotificationProcessor:
         except (NotNow, Undeliverable) as fault:
             return fault
         except Exception as error:
-            # A template at fault, or a fault of ours: it keeps nobody else's from being sent, and a mended one sends this.
+            # A faulty template, or a bug: it stops no other delivery, and once it is fixed this one is sent.
             log.exception("%s by %s", waiting.note.notification_id, waiting.channel)
             return NotNow(repr(error))
         return None
 
-    def _settle(self, name: bytes, waiting: Waiting, fault: NotNow | Undeliverable | None, now_ms: int) -> None:
+    def _settle(self, name: bytes, waiting: WaitingDelivery, fault: NotNow | Undeliverable | None, now_ms: int) -> None:
         note = waiting.note
         command_id = f"notified:{waiting.channel}:{waiting.recipient}:{note.notification_id}"
         common = (_bounded(command_id), note.org_id, note.notification_id, waiting.channel, waiting.recipient)
@@ -145,71 +171,58 @@ class NotificationProcessor:
         if fault is None:
             command = NotificationSent(*common)
         else:
-            log.warning("%s is not delivered by %s: %s", note.notification_id, waiting.channel, fault)
+            log.warning("%s could not be delivered by %s: %s", note.notification_id, waiting.channel, fault)
             command = NotificationFailed(*common, str(fault)[:_REASON_MAX])
         said = msgspec.json.encode({**msgspec.to_builtins(command), "issued_at": moments.to_text(now_ms * 1000)})
         self._sink.emit(self._command_topic, note.org_id.encode(), said, now_ms)
         self._counts["notifications", waiting.channel, "sent" if fault is None else "failed"] += 1
-        self._since.remove(name)
-        self._state.delete(_WAITING + name)
-        self._state.append(moments.day_of(now_ms * 1000), _RESULT + name, b"")
+        self._queue.settle(name, b"", now_ms)
 
-    def _put_off(self, name: bytes, waiting: Waiting, why: NotNow, now_ms: int) -> None:
-        gap_ms = min(FIRST_GAP_MS << min(waiting.tries, 20), GAP_MS_MAX)
-        gap_ms = round(gap_ms * random.uniform(0.5, 1.0))  # noqa: S311 - jitter: those put off together don't come together
-        log.warning("%s by %s: again in %d ms: %s", waiting.note.notification_id, waiting.channel, gap_ms, why)
-        waiting.due_ms = now_ms + gap_ms
-        waiting.tries += 1
+    def _put_off(self, name: bytes, waiting: WaitingDelivery, why: NotNow, now_ms: int) -> None:
+        gap_ms = self._queue.put_off(name, waiting, now_ms)
+        log.warning("%s by %s: next try in %d ms: %s", waiting.note.notification_id, waiting.channel, gap_ms, why)
         self._counts["notification_retries", waiting.channel] += 1
-        self._wait(name, waiting)
-
-    def _wait(self, name: bytes, waiting: Waiting) -> None:
-        self._state.put(_WAITING + name, _encode_row(waiting))
-        self._since.add(name, waiting.since_ms)
-        heapq.heappush(self._queue, (waiting.due_ms, name))
 
 
-class Closing:
-    """Closes the channels with the agent."""
+class OpenChannels:
+    """The channels as a background service: they connect when they are first used, and are closed with the agent."""
 
     def __init__(self, channels: Mapping[ChannelName, Channel]) -> None:
         self._channels = channels
 
     async def start(self, on_fatal: Callable[[BaseException], None]) -> None:
-        """They connect when they are first used."""
+        """Nothing to do yet."""
 
     async def stop(self) -> None:
-        """Let go of all."""
+        """Close all connections."""
         for channel in self._channels.values():
             await channel.close()
 
 
-def notification_factory(
-    topics: Topics, channels: Mapping[ChannelName, Channel], clock_ms: Callable[[], int]
-) -> ProcessorFactory:
-    """Makes the processor of each partition."""
+def notification_memory(topics: Topics, channels: Mapping[ChannelName, Channel], clock_ms: Callable[[], int]) -> MemoryFactory:
+    """Makes the deliveries of each partition."""
 
-    def make(partition: int, state: State, sink: Sink) -> Processor:
+    def make(partition: int, state: State, sink: Sink) -> PartitionDeliveries:
         del partition
-        return NotificationProcessor(topics.command, channels, state, sink, clock_ms)
+        return PartitionDeliveries(topics.command, channels, state, sink, clock_ms)
 
     return make
 
 
 def _read(record: Record) -> Notification | None:
-    """A notification; None where somebody else has written: what the rater writes is whole and keyed by its organization."""
+    """The notification; None if the rater did not write it: what it writes is complete and keyed by its organization."""
     try:
         note = _decode_note(record.value or b"")
         datetime.fromisoformat(note.at)
     except ValueError as error:
-        log.error("no notification at %s %d: %s", record.topic, record.offset, error)
+        log.error("%s offset %d is not a notification, ignored: %s", record.topic, record.offset, error)
         return None
     if record.key != note.org_id.encode():
-        log.error("no notification at %s %d: its key is not its organization", record.topic, record.offset)
+        log.error("%s offset %d is not a notification, ignored: its key is not its organization", record.topic, record.offset)
         return None
     return note
 
 
 def _bounded(command_id: str) -> str:
-    """At most 128 characters, as an id may have, and still nobody else's."""
+    """At most 128 characters, as an id may have, and still unique."""
     return command_id if len(command_id) <= 128 else f"notified:{blake2b(command_id.encode(), digest_size=16).hexdigest()}"

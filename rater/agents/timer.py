@@ -1,35 +1,69 @@
 """The timer agent: reads the states of accounts, and publishes a command when something on one of them falls due.
 
-What is due when is the domain's (`rater.domain.timers`). That each command goes out once, over restarts too, is the engine's:
-the timers are rows of its state, and a command, with the mark that it was sent, is one transaction.
+What is due when is the domain's business (`rater.domain.timers`). That each command is published once, over restarts too, is
+the engine's: the timers are rows of the agent's state, and a command is in one transaction with the mark that it was sent.
 
-The clock decides only when to publish: the command's record carries that time, and from there on the account goes by it as by
+The clock only decides when to publish. The command's record carries that time, and from there on the account goes by it as by
 any other record's.
 """
 
 import heapq
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, Mapping, Sequence
 
 import msgspec
 
 from rater.domain import timers
 from rater.domain.outputs import encode
 from rater.domain.timers import Timers
-from rater.engine.api import Metric, Processor, ProcessorFactory, Record, Sink, State
+from rater.engine.api import MemoryFactory, Metric, Record, Sink, State
+from rater.engine.app import EngineApp
+from rater.engine.batches import Batch, BatchChannel, Tick
+from rater.engine.stats import MetricDefinition
 from rater.kafka.topics import Topics
 
 log = logging.getLogger(__name__)
 
-ORGANIZATIONS_MAX = 1000  # a tick: one transaction stays small however many fall due at once
+ORGANIZATIONS_MAX = 1000  # per tick: one transaction stays small, however many fall due at once
+
+METRICS = (
+    MetricDefinition(
+        key="timer_commands",
+        name="rater_timer_commands",
+        meaning="Commands published because something fell due.",
+        kind="counter",
+        labels=("type",),
+    ),
+    MetricDefinition(
+        key="timers_pending",
+        name="rater_timers_pending",
+        meaning="Organizations with something that will fall due.",
+        kind="gauge",
+    ),
+)
 
 _encode_row = msgspec.msgpack.Encoder().encode
 _decode_row = msgspec.msgpack.Decoder(Timers).decode
 
 
-class TimerProcessor:
-    """The timers of one partition: a row an organization, and in memory when each is due next."""
+def define_timer(app: EngineApp, batches: BatchChannel) -> None:
+    """Add the agent to the app. The memory of `batches` is `PartitionTimers`."""
+
+    @app.agent(batches, name="timer")
+    async def timer(stream: AsyncIterable[Batch]) -> None:
+        """Publishes a command when something on an account falls due."""
+        async for batch in stream:
+            async with batch as transaction:
+                partition: PartitionTimers = transaction.memory
+                if isinstance(batch, Tick):
+                    partition.publish_due(batch.now_ms)
+                else:
+                    partition.note_states(transaction.records)
+
+
+class PartitionTimers:
+    """The timers of one partition: a row per organization, and in memory when each is due next."""
 
     def __init__(self, command_topic: str, state: State, sink: Sink) -> None:
         self._command_topic = command_topic
@@ -37,25 +71,25 @@ class TimerProcessor:
         self._sink = sink
         self._due_ms: dict[bytes, int] = {}
         self._counts: Counter[Metric] = Counter()
-        self._queue: list[tuple[int, bytes]] = []  # may hold what no longer counts: `_due_ms` says what does
+        self._queue: list[tuple[int, bytes]] = []  # may hold entries that no longer count: `_due_ms` says which do
         for key, row in state.scan(b""):
             self._schedule(key, _decode_row(row))
 
-    async def process(self, records: Sequence[Record]) -> None:
+    def note_states(self, records: Sequence[Record]) -> None:
         """Take the newest state of each organization."""
         newest = {record.key: record for record in records if record.key is not None}
         rows = self._state.get_many(list(newest))
         for (key, record), row in zip(newest.items(), rows, strict=True):
-            self._notice(key, record, row)
+            self._note_state(key, record, row)
 
     def next_due_ms(self) -> int | None:
-        """When the first of all timers is due."""
+        """When the first of all timers is due, in ms since the epoch."""
         while self._queue and self._due_ms.get(self._queue[0][1]) != self._queue[0][0]:
             heapq.heappop(self._queue)
         return self._queue[0][0] if self._queue else None
 
-    async def tick(self, now_ms: int) -> None:
-        """Publish what is due by now, of so many organizations at most."""
+    def publish_due(self, now_ms: int) -> None:
+        """Publish what is due by now, for at most `ORGANIZATIONS_MAX` organizations."""
         for _ in range(ORGANIZATIONS_MAX):
             due_ms = self.next_due_ms()
             if due_ms is None or due_ms > now_ms:
@@ -76,17 +110,17 @@ class TimerProcessor:
         return counts
 
     def gauges(self) -> Mapping[Metric, float]:
-        """`timers_pending`: organizations with something to fall due."""
+        """`timers_pending`: organizations with something that will fall due."""
         return {("timers_pending",): len(self._due_ms)}
 
-    def _notice(self, key: bytes, record: Record, row: bytes | None) -> None:
+    def _note_state(self, key: bytes, record: Record, row: bytes | None) -> None:
         if record.value is None:
             now = Timers(key.decode(errors="replace"))
         else:
             try:
                 seen = timers.read_state(record.value)
-            except ValueError as error:  # somebody else has written there: what was known before still holds
-                log.error("%s offset %d is no account state, left out: %s", record.topic, record.offset, error)
+            except ValueError as error:  # not written by the rater: what was known before still holds
+                log.error("%s offset %d is not an account state, ignored: %s", record.topic, record.offset, error)
                 return
             now = timers.noticed(None if row is None else _decode_row(row), seen)
         if not now.lots and now.retry is None:
@@ -107,11 +141,11 @@ class TimerProcessor:
             heapq.heappush(self._queue, (due_ms, key))
 
 
-def timer_factory(topics: Topics) -> ProcessorFactory:
-    """Makes the processor of each partition."""
+def timer_memory(topics: Topics) -> MemoryFactory:
+    """Makes the timers of each partition."""
 
-    def make(partition: int, state: State, sink: Sink) -> Processor:
+    def make(partition: int, state: State, sink: Sink) -> PartitionTimers:
         del partition
-        return TimerProcessor(topics.command, state, sink)
+        return PartitionTimers(topics.command, state, sink)
 
     return make

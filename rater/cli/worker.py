@@ -43,17 +43,17 @@ def worker(bootstrap: str | None, topic_prefix: str | None, agents: str | None, 
     SIGTERM and SIGINT end it after the batches under way, with exit code 0. A fatal error of any agent ends it with 1 and
     nothing of the batch committed. Everything else is set by RATER_… in the environment or the file RATER_SETTINGS_FILE names.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):  # until the loop has its own: nothing is under way yet
+    for number in (signal.SIGTERM, signal.SIGINT):  # until the loop has its own: nothing is in flight yet
         signal.signal(number, lambda *_: sys.exit(0))
     settings = settings_with(bootstrap=bootstrap, topic_prefix=topic_prefix)
     set_up(log_level, settings.log_format)
     # Imported late: Faust takes a second that `rater --help` need not wait for.
     from rater import bootstrap as wiring
-    from rater.engine.app import run_worker
+    from rater.engine.run import run_worker
     from rater.ops import tracing
     from rater.ops.endpoint import watched
 
-    names = wiring.set_up(settings) if agents is None else list(dict.fromkeys(agents.split(",")))
+    names = wiring.configured(settings) if agents is None else list(dict.fromkeys(agents.split(",")))
     unknown = [name for name in names if name not in wiring.AGENTS]
     if unknown:
         raise click.UsageError(f"--agents: there is no {', '.join(unknown)}; there is {', '.join(wiring.AGENTS)}")

@@ -23,7 +23,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 
 from rater.doctor import protocol
-from rater.engine.broker import client_options, let_go
+from rater.kafka.connection import client_options, let_go
 from rater.kafka.header_names import read_any_header_name
 from rater.settings import Settings
 
@@ -133,7 +133,7 @@ class LastBatch:
 @asynccontextmanager
 async def connected(settings: Settings) -> AsyncIterator["Cluster"]:
     """Raises UnreachableError within seconds where no broker answers."""
-    client = AIOKafkaClient(**client_options(settings), request_timeout_ms=_ANSWER_MS)
+    client = AIOKafkaClient(**client_options(settings.brokers), request_timeout_ms=_ANSWER_MS)
     with _listening() as heard:
         try:
             try:
@@ -334,7 +334,7 @@ class Cluster:
     @asynccontextmanager
     async def _consumer(self, **options: Any) -> AsyncIterator[Any]:
         consumer = AIOKafkaConsumer(
-            **client_options(self._settings),
+            **client_options(self._settings.brokers),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",

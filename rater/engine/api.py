@@ -1,49 +1,43 @@
-"""What a processor sees of the engine: records in, state, a sink for outputs. No Kafka here.
+"""What an agent sees of the engine: records in, state, a way out for records. No Kafka here.
 
-The model. The engine reads groups of co-partitioned topics. One *task* is one partition number of such a
-group; it is the one writer of its part of the state. For every task the engine makes a `Processor` and
-gives it batches of records. A batch is all or nothing: its outputs, its state changes and its input offsets
-are committed in one Kafka transaction.
+The model. The engine reads groups of co-partitioned topics. One *task* is one partition number of such a group, and the only
+writer of its part of the state. The engine hands each batch of a task to a Faust agent, as an event of the agent's stream:
 
-Invariants a processor can rely on:
-- Records of one topic partition come in offset order, none twice and none left out; records of several
-  topics come merged by timestamp.
-- What `State` returns is the committed rows plus this batch's own writes.
-- When a batch does not commit, the processor is thrown away with everything it did. So it may keep decoded
-  objects from batch to batch and mutate them freely: the next processor starts from committed state.
-- An exception out of `process` stops the task before anything of that batch is committed, and with it the
-  worker. A record that can't be handled is therefore the processor's own to answer for (a dead letter
-  through the sink). A retryable `EngineError` is no verdict on the batch: the task is opened anew and the
-  batch comes again.
+    @app.agent(batches)
+    async def rating(stream):
+        async for batch in stream:
+            async with batch as transaction:
+                ...
 
-Due work. A processor that has work of its own making at times it knows is a `TimedProcessor`: the engine
-calls `tick` once the moment has come, between two batches, in a transaction of its own. A tick is all or
-nothing exactly as a batch is; the input stays where it is. What is due must stand in the state, as the next
-processor knows nothing else.
+Leaving the block commits: the outputs, the state changes and the input offsets are one Kafka transaction. An exception out of
+the block commits nothing.
 
-Figures. A processor that has something to be watched by is a `MeasuredProcessor`. What it counts is asked for once a
-batch is committed, so what was counted in a batch that comes again is never counted twice.
+What an agent can rely on
+- Records of one topic partition come in offset order: none twice, none left out. Records of several topics come merged by
+  timestamp.
+- A task has one batch in flight at most. Batches of different tasks run side by side.
+- `State` returns the committed rows plus this batch's own writes.
+- An exception other than a retryable `EngineError` ends the worker before anything of that batch is committed. So an agent
+  handles a bad record itself (it emits a dead letter). After a retryable `EngineError` the task is reopened and the same batch
+  comes again.
 
-Topic names, in `Record.topic` and `Sink.emit`, are the physical ones, prefix included.
+Memory. `transaction.memory` is what the agent keeps for one task between its batches: decoded objects, queues, counters. The
+engine makes it when it opens the task, and discards it whenever a batch fails to commit; the next one starts from committed
+state. So an agent may change it freely. It may implement two protocols:
+- `DueWork`: it has work at times it knows. The engine then sends a `Tick` between two batches, as an event of its own with a
+  transaction of its own. The input position stays where it is. What is due must be in the state.
+- `Measured`: it has metrics. The engine asks for them after a commit, so a batch that is processed again is not counted twice.
+
+Topic names in `Record.topic` and `Sink.emit` are physical names, prefix included.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-__all__ = [
-    "Headers",
-    "MeasuredProcessor",
-    "Metric",
-    "Processor",
-    "ProcessorFactory",
-    "Record",
-    "Sink",
-    "State",
-    "TimedProcessor",
-]
+__all__ = ["DueWork", "Headers", "Measured", "MemoryFactory", "Metric", "Record", "Sink", "State"]
 
 Metric = tuple[str, ...]
-"""What is measured, and the values of its labels."""
+"""A metric's short name, then the values of its labels."""
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -75,7 +69,7 @@ class State(Protocol):
     def get(self, key: bytes) -> bytes | None: ...
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The rows of `keys`, in their order; None where there is none. Far cheaper than as many `get`."""
+        """The rows of `keys` in their order; None where there is no row. Far cheaper than as many calls of `get`."""
 
     def put(self, key: bytes, value: bytes) -> None:
         """Write a row that stays until it is written again or deleted."""
@@ -85,20 +79,21 @@ class State(Protocol):
     def append(self, day: int, key: bytes, value: bytes) -> None:
         """Write an index row that may expire with its bucket `day` (days since the epoch).
 
-        It is read like any other row. In the changelog all such rows of a batch are packed into few records
-        a bucket, so thousands of them cost one record. A later append to the same key wins, and so does its
-        day. A key is written either by `put` or by `append`, never by both.
+        You read it like any other row. In the changelog all such rows of a batch are packed into a few records per bucket, so
+        thousands of them cost one record. A later append to the same key wins, and so does its day. Write a key either with
+        `put` or with `append`, never with both.
         """
 
     def expire(self, before_day: int) -> None:
-        """Rows appended to buckets before `before_day` may be forgotten; done in bounded slices with later
-        batches."""
+        """Allow rows appended to buckets before `before_day` to be forgotten. Later batches remove them in bounded slices."""
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Rows whose key starts with `prefix`, in key order. For rare paths, not for every record."""
 
 
 class Sink(Protocol):
+    """The way out for records: they are sent with the batch's transaction."""
+
     def emit(
         self,
         topic: str,
@@ -107,42 +102,31 @@ class Sink(Protocol):
         timestamp_ms: int,
         headers: Headers = (),
     ) -> None:
-        """Send a record with this batch's transaction, to the partition of `topic` with the task's own
-        number."""
-
-
-class Processor(Protocol):
-    """Made for one task when it is opened; thrown away whenever a batch does not commit."""
-
-    async def process(self, records: Sequence[Record]) -> None:
-        """Handle one batch; called once a batch, with the records in processing order."""
+        """Send a record with this batch's transaction, to the partition of `topic` that has the task's own number."""
 
 
 @runtime_checkable
-class TimedProcessor(Processor, Protocol):
-    """A processor with due work besides its records."""
+class DueWork(Protocol):
+    """Memory with work that falls due without a record."""
 
     def next_due_ms(self) -> int | None:
-        """When `tick` is to be called next, in ms since the epoch; None: nothing is due. Asked often: cheap."""
+        """When the next `Tick` is due, in ms since the epoch; None: nothing is due. Called often, so keep it cheap.
 
-    async def tick(self, now_ms: int) -> None:
-        """Do what is due by `now_ms`, or a part of it; called when `next_due_ms() <= now_ms`.
-
-        A worker that has been away calls it late. It waits, if not for ever, until the input has been read to its end:
-        what is due is best judged by the newest records.
+        After a pause the tick comes late. It waits for a bounded time until the input has been read to its end, because what is
+        due is best judged by the newest records.
         """
 
 
 @runtime_checkable
-class MeasuredProcessor(Processor, Protocol):
-    """A processor with figures of its own."""
+class Measured(Protocol):
+    """Memory with metrics of its own."""
 
     def take_counts(self) -> Mapping[Metric, int]:
-        """What was counted since this was asked last."""
+        """What was counted since the last call."""
 
     def gauges(self) -> Mapping[Metric, float]:
-        """How things stand now."""
+        """The current values."""
 
 
-ProcessorFactory = Callable[[int, State, Sink], Processor]
-"""(partition, state, sink) → the processor of that partition."""
+MemoryFactory = Callable[[int, State, Sink], Any]
+"""(partition, state, sink) → the memory of that task, made whenever the task is opened."""

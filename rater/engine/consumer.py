@@ -17,7 +17,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import aiokafka
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError, UnknownError
@@ -25,11 +25,11 @@ from faust.transport.consumer import ConsumerThread
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from rater.engine.broker import TopicPartition, client_options, let_go
+from rater.engine.aiokafka_broker import client_options
+from rater.engine.broker import TopicPartition
 from rater.engine.errors import FatalError, FencedError, InputLostError, SkippedError
-
-if TYPE_CHECKING:
-    from rater.engine.app import EngineApp
+from rater.engine.settings import EngineSettings
+from rater.kafka.connection import let_go
 
 __all__ = ["BatchConsumer", "BatchTransport", "Polled", "Progress"]
 
@@ -58,6 +58,20 @@ class Progress:
     end: int | None
 
 
+class Owner(Protocol):
+    """What the consumer needs of the app it belongs to, besides what Faust's own consumer does."""
+
+    settings: EngineSettings
+
+    @property
+    def conf(self) -> Any: ...
+    @property
+    def assignor(self) -> Any: ...
+
+    def fail(self, error: BaseException) -> None:
+        """End the worker."""
+
+
 class BatchRebalanceListener(driver.ConsumerRebalanceListener):
     """Runs in the consumer's thread. aiokafka logs and forgets what it raises, so nothing here may."""
 
@@ -83,7 +97,7 @@ class BatchRebalanceListener(driver.ConsumerRebalanceListener):
         """
         instance_id = self._thread.app.settings.instance_id
         lost = FencedError(f"the group has put {instance_id} out: its session ran out, or another worker has its id")
-        self._thread.parent_loop.call_soon_threadsafe(self._thread.app.engine.fail, lost)
+        self._thread.parent_loop.call_soon_threadsafe(self._thread.app.fail, lost)
         raise asyncio.CancelledError
 
     async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
@@ -95,7 +109,7 @@ class BatchRebalanceListener(driver.ConsumerRebalanceListener):
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread around aiokafka's consumer."""
 
-    app: "EngineApp"
+    app: Owner  # type: ignore[assignment]
     _poll: "asyncio.Task[Polled] | None" = None
     _polled: Mapping[TopicPartition, int] = {}
 
@@ -242,7 +256,7 @@ class BatchConsumer(driver.Consumer):
     """The consumer in the worker's loop; see the module."""
 
     RebalanceListener = BatchRebalanceListener
-    app: "EngineApp"
+    app: Owner  # type: ignore[assignment]
     _thread: BatchConsumerThread
 
     def _new_consumer_thread(self) -> BatchConsumerThread:

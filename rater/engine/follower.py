@@ -17,10 +17,11 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from mode.utils.logging import get_logger
 
+from rater.engine.aiokafka_broker import AiokafkaBroker, client_options
 from rater.engine.api import Record
-from rater.engine.broker import AiokafkaKafka, client_options, let_go
 from rater.engine.errors import BrokerNotReadyError, FatalError, is_retryable
-from rater.settings import Settings
+from rater.engine.settings import EngineSettings
+from rater.kafka.connection import let_go
 
 __all__ = ["Follower"]
 
@@ -34,7 +35,7 @@ _FETCH_WAIT_MS = 500
 class Follower:
     """`start` returns when all topics have been read to their ends; `stop` may be called at any time."""
 
-    def __init__(self, settings: Settings, topics: Sequence[str], on_record: Callable[[Record], None]) -> None:
+    def __init__(self, settings: EngineSettings, topics: Sequence[str], on_record: Callable[[Record], None]) -> None:
         self._settings = settings
         self._topics = tuple(topics)
         self._on_record = on_record
@@ -129,12 +130,12 @@ class Follower:
 
     async def _connect(self) -> None:
         timeout_ms = self._settings.broker_timeout_ms
-        kafka = AiokafkaKafka(self._settings)
+        broker = AiokafkaBroker(self._settings)
         try:
-            await kafka.start()
-            counts = await kafka.partition_counts(self._topics)
+            await broker.start()
+            counts = await broker.partition_counts(self._topics)
         finally:
-            await kafka.stop()
+            await broker.stop()
         self._partitions = [TopicPartition(topic, n) for topic in self._topics for n in range(counts[topic])]
         self._consumer = AIOKafkaConsumer(
             **client_options(self._settings),

@@ -19,24 +19,24 @@ __all__ = ["merge"]
 R = TypeVar("R", bound=Record)
 
 
-def merge(lanes: Sequence[Sequence[R]], may_have_more: Sequence[bool], limit: int) -> tuple[list[R], list[int]]:
-    """Up to `limit` records of `lanes` (rank order) in processing order, and how many were taken of each
-    lane."""
-    taken = [0] * len(lanes)
-    filled = [rank for rank, lane in enumerate(lanes) if lane]
-    if not filled or any(more and not lane for lane, more in zip(lanes, may_have_more, strict=True)):
+def merge(queues: Sequence[Sequence[R]], may_have_more: Sequence[bool], limit: int) -> tuple[list[R], list[int]]:
+    """Up to `limit` records of `queues` (rank order) in processing order, and how many were taken of each
+    queue."""
+    taken = [0] * len(queues)
+    filled = [rank for rank, queue in enumerate(queues) if queue]
+    if not filled or any(more and not queue for queue, more in zip(queues, may_have_more, strict=True)):
         return [], taken
     merged: list[R] = []
     while len(merged) < limit:
-        rank = min(filled, key=lambda r: (lanes[r][taken[r]].timestamp, r))
-        others = [(lanes[r][taken[r]].timestamp, r) for r in filled if r != rank]
+        rank = min(filled, key=lambda r: (queues[r][taken[r]].timestamp, r))
+        others = [(queues[r][taken[r]].timestamp, r) for r in filled if r != rank]
         start = taken[rank]
-        end = min(len(lanes[rank]), start + limit - len(merged))
+        end = min(len(queues[rank]), start + limit - len(merged))
         if others:
-            end = _run_end(lanes[rank], start, end, rank, min(others))
-        merged += lanes[rank][start:end]
+            end = _run_end(queues[rank], start, end, rank, min(others))
+        merged += queues[rank][start:end]
         taken[rank] = end
-        if end == len(lanes[rank]):
+        if end == len(queues[rank]):
             if may_have_more[rank]:
                 break
             filled.remove(rank)
@@ -45,13 +45,13 @@ def merge(lanes: Sequence[Sequence[R]], may_have_more: Sequence[bool], limit: in
     return merged, taken
 
 
-def _run_end(lane: Sequence[Record], start: int, end: int, rank: int, bound: tuple[int, int]) -> int:
-    """Where, from `start` on, the first record of `lane` stands that comes after `bound`, another lane's
+def _run_end(queue: Sequence[Record], start: int, end: int, rank: int, bound: tuple[int, int]) -> int:
+    """Where, from `start` on, the first record of `queue` stands that comes after `bound`, another queue's
     head."""
     bound_ms, bound_rank = bound
     if rank < bound_rank:
         bound_ms += 1
     for index in range(start, end):
-        if lane[index].timestamp >= bound_ms:
+        if queue[index].timestamp >= bound_ms:
             return index
     return end

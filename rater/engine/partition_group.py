@@ -1,10 +1,12 @@
-"""What has been fetched for one task and not been processed: one lane a topic, and how batches are cut from
-them.
+"""The record queues of one task, and how batches are cut from them. The words are those of Kafka Streams.
 
-A lane is *dry* when it holds nothing and the broker is known to hold nothing more for it. While a lane is
-empty but not dry, its next record could belong before the others' (see `merge`), so the batch stops there.
-That wait is bounded: after `merge_wait_s` of it the lane no longer holds the others back, until it has
-records again or is dry.
+A task has one `RecordQueue` per input topic: what has been fetched and not been processed. Together they are its
+`PartitionGroup`.
+
+A queue is *dry* if it is empty and the broker is known to have nothing more for it. While a queue is empty but not dry, its
+next record could belong before the others' (see `merge`), so the batch stops there. That wait is bounded by `task_idle_s_max`
+(Kafka Streams: `max.task.idle.ms`; here RATER_MERGE_WAIT_MS_MAX): after that the queue no longer holds the others back, until
+it has records again or is dry.
 """
 
 import asyncio
@@ -14,13 +16,13 @@ from dataclasses import dataclass, field
 from rater.engine.api import Record
 from rater.engine.merge import merge
 
-__all__ = ["Batch", "InputBuffer"]
+__all__ = ["InputSlice", "PartitionGroup", "RecordQueue"]
 
 _DRY_POLL_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class InputSlice:
     """Records in processing order, and topic → next offset after them."""
 
     records: Sequence[Record]
@@ -28,7 +30,12 @@ class Batch:
 
 
 @dataclass(slots=True)
-class _Lane:
+class RecordQueue:
+    """What has been fetched of one topic.
+
+    `position` is the offset after it; `held_since_s`: since when it has held others back.
+    """
+
     topic: str
     position: int
     records: Sequence[Record] = ()
@@ -38,79 +45,78 @@ class _Lane:
 
 
 @dataclass
-class InputBuffer:
-    """Lanes of one task in rank order. `is_dry(topic, position)` says whether the broker has nothing from
-    there on."""
+class PartitionGroup:
+    """The queues of one task, in rank order. `is_dry(topic, position)`: whether the broker has nothing from there on."""
 
     topics: tuple[str, ...]
     records_max: int
     bytes_max: int
-    merge_wait_s: float
+    task_idle_s_max: float
     is_dry: Callable[[str, int], bool]
     clock: Callable[[], float]
-    merge_waits_given_up: int = 0
-    _lanes: dict[str, _Lane] = field(default_factory=dict)
+    waits_given_up: int = 0
+    _queues: dict[str, RecordQueue] = field(default_factory=dict)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     def reset(self, positions: Mapping[str, int]) -> None:
         """Empty, to be filled from `positions` (topic → offset) on."""
-        self._lanes = {topic: _Lane(topic, positions[topic]) for topic in self.topics}
+        self._queues = {topic: RecordQueue(topic, positions[topic]) for topic in self.topics}
 
     def wanted(self) -> dict[str, int]:
         """Topics that have room, with the position they are fetched from."""
         return {
-            lane.topic: lane.position
-            for lane in self._lanes.values()
-            if len(lane.records) < self.records_max and lane.bytes_held < self.bytes_max
+            queue.topic: queue.position
+            for queue in self._queues.values()
+            if len(queue.records) < self.records_max and queue.bytes_held < self.bytes_max
         }
 
     def add(self, topic: str, records: Sequence[Record], position: int) -> None:
         """What was fetched of `topic`, and the position after it."""
-        lane = self._lanes[topic]
-        lane.position = position
+        queue = self._queues[topic]
+        queue.position = position
         if records:
-            lane.records = [*lane.records, *records] if lane.records else records
-            lane.bytes_held += _bytes(records)
-            lane.held_since_s, lane.given_up = None, False
+            queue.records = [*queue.records, *records] if queue.records else records
+            queue.bytes_held += _bytes(records)
+            queue.held_since_s, queue.given_up = None, False
             self._arrived.set()
 
-    def take(self) -> Batch | None:
-        """The next batch; None when there is none yet."""
-        lanes = list(self._lanes.values())
-        may_have_more = [not self._is_dry(lane) for lane in lanes]
-        held_back = [lane for lane, more in zip(lanes, may_have_more, strict=True) if more and not lane.records]
-        any_records = any(lane.records for lane in lanes)
-        for lane in held_back if any_records else ():
-            may_have_more[lanes.index(lane)] = not self._waited_enough(lane)
+    def take(self) -> InputSlice | None:
+        """The records of the next batch; None if there are none yet."""
+        queues = list(self._queues.values())
+        may_have_more = [not self._is_dry(queue) for queue in queues]
+        held_back = [queue for queue, more in zip(queues, may_have_more, strict=True) if more and not queue.records]
+        any_records = any(queue.records for queue in queues)
+        for queue in held_back if any_records else ():
+            may_have_more[queues.index(queue)] = not self._waited_enough(queue)
         records: Sequence[Record]
-        records, taken = merge([lane.records for lane in lanes], may_have_more, self.records_max)
+        records, taken = merge([queue.records for queue in queues], may_have_more, self.records_max)
         if not records:
             return None
-        if sum(lane.bytes_held for lane in lanes) > self.bytes_max:
-            records, taken = self._cut(records, lanes)
-        for lane, count in zip(lanes, taken, strict=True):
-            self._drop(lane, count)
-        return Batch(records, {lane.topic: self._next_offset(lane) for lane in lanes})
+        if sum(queue.bytes_held for queue in queues) > self.bytes_max:
+            records, taken = self._cut(records, queues)
+        for queue, count in zip(queues, taken, strict=True):
+            self._drop(queue, count)
+        return InputSlice(records, {queue.topic: self._next_offset(queue) for queue in queues})
 
     def positions(self) -> dict[str, int]:
         """Where the input stands when everything fetched has been processed; only of use when nothing is
         held."""
-        return {lane.topic: self._next_offset(lane) for lane in self._lanes.values()}
+        return {queue.topic: self._next_offset(queue) for queue in self._queues.values()}
 
     def is_drained(self) -> bool:
         """Whether nothing is held and the broker is known to hold nothing more."""
-        return all(not lane.records and self.is_dry(lane.topic, lane.position) for lane in self._lanes.values())
+        return all(not queue.records and self.is_dry(queue.topic, queue.position) for queue in self._queues.values())
 
     def first(self, topic: str) -> Record | None:
         """The first record of `topic` that was fetched and not taken."""
-        lane = self._lanes.get(topic)
-        return lane.records[0] if lane is not None and lane.records else None
+        queue = self._queues.get(topic)
+        return queue.records[0] if queue is not None and queue.records else None
 
     async def wait(self, timeout_s: float) -> None:
-        """Return when something may have changed: records have come, or it is time to look at a lane
+        """Return when something may have changed: records have come, or it is time to look at a queue
         again."""
         self._arrived.clear()
-        if any(lane.records for lane in self._lanes.values()):
+        if any(queue.records for queue in self._queues.values()):
             timeout_s = _DRY_POLL_S
         try:
             async with asyncio.timeout(timeout_s):
@@ -121,23 +127,23 @@ class InputBuffer:
     def wake(self) -> None:
         self._arrived.set()
 
-    def _is_dry(self, lane: _Lane) -> bool:
-        dry = self.is_dry(lane.topic, lane.position)
+    def _is_dry(self, queue: RecordQueue) -> bool:
+        dry = self.is_dry(queue.topic, queue.position)
         if dry:
-            lane.held_since_s, lane.given_up = None, False
+            queue.held_since_s, queue.given_up = None, False
         return dry
 
-    def _waited_enough(self, lane: _Lane) -> bool:
+    def _waited_enough(self, queue: RecordQueue) -> bool:
         now_s = self.clock()
-        if lane.held_since_s is None:
-            lane.held_since_s = now_s
-        waited = now_s - lane.held_since_s >= self.merge_wait_s
-        if waited and not lane.given_up:
-            lane.given_up = True
-            self.merge_waits_given_up += 1
+        if queue.held_since_s is None:
+            queue.held_since_s = now_s
+        waited = now_s - queue.held_since_s >= self.task_idle_s_max
+        if waited and not queue.given_up:
+            queue.given_up = True
+            self.waits_given_up += 1
         return waited
 
-    def _cut(self, records: Sequence[Record], lanes: Sequence[_Lane]) -> tuple[Sequence[Record], list[int]]:
+    def _cut(self, records: Sequence[Record], queues: Sequence[RecordQueue]) -> tuple[Sequence[Record], list[int]]:
         """As many of `records` as fit in a batch, one at least."""
         total = 0
         count = 0
@@ -147,17 +153,17 @@ class InputBuffer:
                 break
             count += 1
         cut = records[:count]
-        return cut, [sum(record.topic == lane.topic for record in cut) for lane in lanes]
+        return cut, [sum(record.topic == queue.topic for record in cut) for queue in queues]
 
-    def _drop(self, lane: _Lane, count: int) -> None:
-        if count == len(lane.records):
-            lane.records, lane.bytes_held = (), 0
+    def _drop(self, queue: RecordQueue, count: int) -> None:
+        if count == len(queue.records):
+            queue.records, queue.bytes_held = (), 0
         elif count:
-            lane.records = lane.records[count:]
-            lane.bytes_held = _bytes(lane.records)
+            queue.records = queue.records[count:]
+            queue.bytes_held = _bytes(queue.records)
 
-    def _next_offset(self, lane: _Lane) -> int:
-        return lane.records[0].offset if lane.records else lane.position
+    def _next_offset(self, queue: RecordQueue) -> int:
+        return queue.records[0].offset if queue.records else queue.position
 
 
 def _bytes(records: Sequence[Record]) -> int:

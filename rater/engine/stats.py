@@ -1,24 +1,41 @@
-"""Figures of a worker, written once a batch or once a second, read by whoever exports them.
+"""What is measured of a worker: written once per batch or once per second, read by the exporter (`rater/ops/metrics.py`).
 
-Counters are of what was committed. They never go back: a task that was revoked and comes again goes on from its own. What
-stands for a moment (lag, gauges) is of use only while the task is this worker's.
+Counters count what was committed. They never go back: a task that was revoked and comes back continues from its own values.
+Momentary values (lag, gauges) are valid only while the task belongs to this worker.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from prometheus_client import Histogram
 
 from rater.engine.api import Metric, Record
 
-__all__ = ["STAGES", "BatchHistograms", "BatchObserver", "EngineStats", "Lag", "TaskStats"]
+__all__ = ["STAGES", "BatchHistograms", "BatchObserver", "EngineStats", "Lag", "MetricDefinition", "TaskStats"]
 
 STAGES = ("process", "send", "commit", "store")
 _RECORDS = (1, 10, 100, 500, 1000, 2000, 4000, 8000, 16_000)
 _STAGE_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
 _AGE_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21_600, 86_400)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricDefinition:
+    """How a metric that an agent counts is exported. Declare it beside the code that counts.
+
+    `key` is its short name in `Measured`, `name` its exported name. `scale` divides the counted value (1,000,000 for micros).
+    `begins_at_0`: label values, by label, that exist from the start, so that the first occurrence is seen as an increase.
+    """
+
+    key: str
+    name: str
+    meaning: str
+    kind: Literal["counter", "gauge"]
+    labels: tuple[str, ...] = ()
+    scale: int = 1
+    begins_at_0: tuple[tuple[str, ...], ...] | None = None
 
 
 class BatchObserver(Protocol):
@@ -36,7 +53,7 @@ class BatchObserver(Protocol):
 
 
 class BatchHistograms:
-    """Of the batches of one engine, all tasks together."""
+    """The batches of one engine, all tasks together."""
 
     def __init__(self) -> None:
         self.records = _histogram("rater_batch_records", "Records a batch.", (), _RECORDS)
@@ -47,7 +64,7 @@ class BatchHistograms:
         self._stages = [self.stage.labels(stage) for stage in STAGES]
 
     def observe(self, records: int, age_s: float | None, stages_s: Sequence[float]) -> None:
-        """A transaction was committed. `age_s`: of its oldest record, where it has any; `stages_s`: as `STAGES`."""
+        """A transaction was committed. `age_s`: of its oldest record, if it has records; `stages_s`: as in `STAGES`."""
         if age_s is not None:
             self.records.observe(records)
             self.age.observe(max(0.0, age_s))
@@ -65,8 +82,9 @@ class Lag:
 
 @dataclass(slots=True)
 class TaskStats:
-    """One task since it was first assigned."""
+    """One task since it was first assigned. `engine`: the measurements that all tasks share."""
 
+    engine: "EngineStats"
     input_records: Counter[str] = field(default_factory=Counter)
     batches: int = 0
     ticks: int = 0
@@ -87,6 +105,13 @@ class TaskStats:
     def records(self) -> int:
         return self.input_records.total()
 
+    def observe_batch(
+        self, partition: int, records: Sequence[Record], began_ns: int, stages_s: Sequence[float], error: BaseException | None
+    ) -> None:
+        """A batch with records is over: committed, or ended by `error`."""
+        if self.engine.on_batch is not None:
+            self.engine.on_batch(partition, records, began_ns, stages_s, error)
+
     @property
     def lag_records(self) -> int:
         return sum(lag.records for lag in self.lag.values())
@@ -102,7 +127,11 @@ class EngineStats:
     histograms: BatchHistograms = field(default_factory=BatchHistograms)
 
     def task(self, group: str, partition: int) -> TaskStats:
-        return self.tasks.setdefault((group, partition), TaskStats())
+        """The task's own measurements, kept from one assignment to the next."""
+        found = self.tasks.get((group, partition))
+        if found is None:
+            found = self.tasks[group, partition] = TaskStats(self)
+        return found
 
     @property
     def records(self) -> int:

@@ -20,12 +20,14 @@ from aiokafka.errors import ProducerFenced
 from mode.utils.logging import get_logger
 
 from rater.engine.api import Record
-from rater.engine.checkpoint import Checkpoint, TaskId
+from rater.engine.checkpoint import Checkpoint
 from rater.engine.errors import FatalError, FencedError, is_retryable
-from rater.engine.partition_group import Batch, InputBuffer
+from rater.engine.groups import TaskId
+from rater.engine.partition_group import InputSlice, PartitionGroup
+from rater.engine.settings import EngineSettings
 from rater.engine.stats import TaskStats
 
-__all__ = ["Input", "Task"]
+__all__ = ["Owner", "Task"]
 
 log = get_logger(__name__)
 
@@ -36,8 +38,15 @@ _DUE_WAIT_S = 5.0
 _DUE_POLL_S = 0.02
 
 
-class Input(Protocol):
-    """What a task asks of the consumer."""
+class Owner(Protocol):
+    """What a task asks of the engine that owns it."""
+
+    settings: EngineSettings
+    opening: asyncio.Semaphore
+
+    @property
+    def clock_ms(self) -> Callable[[], int]:
+        """The clock for due work: now, in ms since the epoch."""
 
     async def seek(self, task: TaskId, positions: Mapping[str, int]) -> bool:
         """Fetch from `positions` on. False if the task is not assigned any more."""
@@ -48,36 +57,31 @@ class Input(Protocol):
     def has_room(self) -> None:
         """A task can take more records than before."""
 
+    def fail(self, error: BaseException) -> None:
+        """End the worker."""
+
 
 class Task:
-    """`start`, then `stop`; `on_fatal` is told the error that ends the worker."""
+    """`start`, then `stop`. An error that ends the worker goes to the owner's `fail`."""
 
     def __init__(
         self,
         task_id: TaskId,
-        buffer: InputBuffer,
-        source: Input,
+        queues: PartitionGroup,
         new_checkpoint: Callable[[], Checkpoint],
         stats: TaskStats,
-        on_fatal: Callable[[BaseException], None],
-        retry_wait_s_max: float,
-        opening: asyncio.Semaphore,
-        clock_ms: Callable[[], int],
+        owner: Owner,
     ) -> None:
         self.id = task_id
-        self.buffer = buffer
+        self.queues = queues
         self.stats = stats
         self.epoch = 0
         self.positions: Mapping[str, int] = {}
         self.moved_at_s = self.committed_at_s = time.monotonic()
-        self._source = source
         self._new_checkpoint = new_checkpoint
-        self._on_fatal = on_fatal
-        self._retry_wait_s_max = retry_wait_s_max
-        self._opening = opening
-        self._clock_ms = clock_ms
+        self._owner = owner
         self._due_since_s: float | None = None
-        self._under_way: Sequence[Record] = ()
+        self._in_flight: Sequence[Record] = ()
         self._stopping = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
@@ -87,10 +91,10 @@ class Task:
 
     def reached(self, topic: str) -> tuple[int | None, int | None]:
         """The first offset of `topic` that is not processed, and the timestamp of the record there; None: not known."""
-        first = next((record for record in self._under_way if record.topic == topic), None) or self.buffer.first(topic)
+        first = next((record for record in self._in_flight if record.topic == topic), None) or self.queues.first(topic)
         if first is not None:
             return first.offset, first.timestamp
-        fetched = self.buffer.positions().get(topic) if self.is_open else None
+        fetched = self.queues.positions().get(topic) if self.is_open else None
         return (self.positions.get(topic) if fetched is None else fetched), None
 
     def start(self) -> None:
@@ -102,7 +106,7 @@ class Task:
         False."""
         assert self._running is not None
         self._stopping.set()
-        self.buffer.wake()
+        self.queues.wake()
         done, _ = await asyncio.wait([self._running], timeout=timeout_s)
         if done:
             return True
@@ -116,7 +120,7 @@ class Task:
             return
         error = asyncio.CancelledError() if running.cancelled() else running.exception()
         if error is not None:
-            self._on_fatal(self._explain(error))
+            self._owner.fail(self._explain(error))
 
     async def _run(self) -> None:
         retry_wait_s = _FIRST_RETRY_WAIT_S
@@ -129,14 +133,14 @@ class Task:
                 if self.stats.batches > batches_before:
                     retry_wait_s = _FIRST_RETRY_WAIT_S
                 if not is_retryable(error):
-                    self._on_fatal(self._explain(error))
+                    self._owner.fail(self._explain(error))
                     return
                 if not self._stopping.is_set():
                     log.warning("%s: opening again in %.1f s after %r", self.id, retry_wait_s, error)
             finally:
                 self.stats.open = False
                 self.stats.gauges = {}
-                self._under_way = ()
+                self._in_flight = ()
                 self.epoch += 1
                 await checkpoint.close()
             retry_wait_s = await self._wait_to_reopen(retry_wait_s)
@@ -150,20 +154,20 @@ class Task:
         self._due_since_s = None
         while not self._stopping.is_set():
             if self._has_due_work(checkpoint):
-                await checkpoint.tick(self._clock_ms())
+                await checkpoint.tick(self._owner.clock_ms())
                 self._due_since_s = None
                 self.moved_at_s = self.committed_at_s = idle_since_s = time.monotonic()
-            batch = self.buffer.take()
+            batch = self.queues.take()
             if batch is None and time.monotonic() - idle_since_s > _CATCH_UP_POSITIONS_S:
                 idle_since_s = time.monotonic()
                 batch = self._positions_only(checkpoint)
             if batch is None:
-                await self.buffer.wait(self._idle_s(checkpoint))
+                await self.queues.wait(self._idle_s(checkpoint))
                 continue
-            self._source.has_room()
-            self._under_way = batch.records
+            self._owner.has_room()
+            self._in_flight = batch.records
             await checkpoint.run(batch.records, batch.positions)
-            self._under_way = ()
+            self._in_flight = ()
             self.positions = checkpoint.positions
             self.moved_at_s = self.committed_at_s = idle_since_s = time.monotonic()
 
@@ -180,49 +184,49 @@ class Task:
             await asyncio.wait({opening, stopping})
 
     async def _open_in_turn(self, checkpoint: Checkpoint) -> bool:
-        async with self._opening:
+        async with self._owner.opening:
             positions = await checkpoint.open()
-        self.buffer.reset(positions)
-        if not await self._source.seek(self.id, positions):
+        self.queues.reset(positions)
+        if not await self._owner.seek(self.id, positions):
             return False
         log.info("%s: open, reading on from %s", self.id, positions)
         self.positions = positions
         self.moved_at_s = time.monotonic()
         self.stats.open = True
-        self._source.has_room()
+        self._owner.has_room()
         return True
 
     def _has_due_work(self, checkpoint: Checkpoint) -> bool:
         due_ms = checkpoint.next_due_ms()
-        if due_ms is None or due_ms > self._clock_ms():
+        if due_ms is None or due_ms > self._owner.clock_ms():
             self._due_since_s = None
             return False
         now_s = time.monotonic()
         if self._due_since_s is None:
             self._due_since_s = now_s
-        return self.buffer.is_drained() or now_s - self._due_since_s >= _DUE_WAIT_S
+        return self.queues.is_drained() or now_s - self._due_since_s >= _DUE_WAIT_S
 
     def _idle_s(self, checkpoint: Checkpoint) -> float:
         """How long to wait for records at most: not past what falls due."""
         due_ms = checkpoint.next_due_ms()
         if due_ms is None:
             return _IDLE_S
-        wait_s = (due_ms - self._clock_ms()) / 1000
+        wait_s = (due_ms - self._owner.clock_ms()) / 1000
         return min(_IDLE_S, max(_DUE_POLL_S, wait_s))
 
-    def _positions_only(self, checkpoint: Checkpoint) -> Batch | None:
+    def _positions_only(self, checkpoint: Checkpoint) -> InputSlice | None:
         """An empty batch, when the input has moved over what holds no records, so that nobody takes that
         for lag or, once retention has passed it, for records that were lost."""
-        positions = self.buffer.positions()
-        return Batch((), positions) if positions != checkpoint.positions else None
+        positions = self.queues.positions()
+        return InputSlice((), positions) if positions != checkpoint.positions else None
 
     async def _wait_to_reopen(self, retry_wait_s: float) -> float:
         """Wait, and then for the group to confirm us: to open is to fence, which only the partition's owner
         may do."""
         while not self._stopping.is_set():
             await self._pause(retry_wait_s)
-            retry_wait_s = min(2 * retry_wait_s, self._retry_wait_s_max)
-            if self._stopping.is_set() or await self._source.is_member():
+            retry_wait_s = min(2 * retry_wait_s, self._owner.settings.retry_wait_ms_max / 1000)
+            if self._stopping.is_set() or await self._owner.is_member():
                 break
         return retry_wait_s
 

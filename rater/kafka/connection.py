@@ -4,15 +4,17 @@
 (an embedded broker). `client_options` is the one place that turns it into what aiokafka wants.
 """
 
+import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Brokers", "Connection", "client_options", "explained", "refusal", "tls_context"]
+__all__ = ["Brokers", "Connection", "client_options", "explained", "let_go", "refusal", "tls_context"]
 
 _CONNECT_TIMEOUT_MS = 5000
+_STOP_TIMEOUT_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +75,17 @@ def tls_context(ca_file: Path | None, cert_file: Path | None, key_file: Path | N
     if cert_file is not None:
         context.load_cert_chain(cert_file, key_file)
     return context
+
+
+async def let_go(stopping: Coroutine[Any, Any, None], timeout_s: float = _STOP_TIMEOUT_S) -> bool:
+    """Stop a client, whatever it is doing: never raises, never takes long. Returns False if it did not stop as it should.
+
+    It runs in a task of its own: a consumer that waits to ask a broker that is away answers with CancelledError, which would
+    end the task that stops it.
+    """
+    stop = asyncio.ensure_future(stopping)
+    await asyncio.wait([stop], timeout=timeout_s)
+    if not stop.done():
+        stop.cancel()
+        return False
+    return not stop.cancelled() and stop.exception() is None

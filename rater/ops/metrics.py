@@ -1,10 +1,8 @@
-"""The metrics of a worker, as `docs/metrics.md` lists them.
+"""Exports the metrics of a worker, as `docs/metrics.md` lists them.
 
-Nothing is computed where records are processed: the engine keeps plain figures, and a scrape reads them. What a processor
-counts comes as (figure, label values …); `COUNTERS` and `GAUGES` say what that is called here. A figure that stands in neither
-is a mistake, and fails the scrape.
-
-What can be listed in advance begins at 0, so that the first of a kind is seen as an increase.
+Nothing is computed where records are processed: the engine and the agents keep plain numbers, and a scrape reads them. What an
+agent counts is declared beside it (`MetricDefinition`); this module only exports. A number that is not declared is a mistake,
+and fails the scrape.
 """
 
 import platform
@@ -12,84 +10,17 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
-from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 import rater
 from rater import compiled
-from rater.domain.rejection import DEAD_LETTER_CODES
 from rater.engine.app import EngineApp
-from rater.engine.stats import TaskStats
+from rater.engine.groups import TaskGroup
+from rater.engine.stats import MetricDefinition, TaskStats
 
 __all__ = ["WorkerCollector", "registry_of"]
-
-_MICROS = 1_000_000
-
-
-class _Named(NamedTuple):
-    """How a figure is exported. `begins_at_0`: the label values that are there from the start, by label."""
-
-    name: str
-    meaning: str
-    labels: tuple[str, ...] = ()
-    scale: int = 1
-    begins_at_0: tuple[tuple[str, ...], ...] | None = None
-
-
-_CHANNELS = ("mail", "webhook")
-
-COUNTERS: Mapping[str, _Named] = {
-    "calls": _Named("rater_calls_rated", "Calls rated.", ("service", "funded_by")),
-    "dead_letters": _Named("rater_dead_letters", "Records that could not be rated.", ("code",), 1, (DEAD_LETTER_CODES,)),
-    "duplicates": _Named("rater_duplicates", "Records known already.", ("kind",), 1, (("call", "command"),)),
-    "commands": _Named("rater_commands", "Commands carried out or refused.", ("type", "outcome")),
-    "refused": _Named("rater_commands_refused", "Commands refused, by why.", ("code",)),
-    "charged": _Named("rater_charged_amount", "Charges of calls, in units of the currency.", ("currency",), _MICROS),
-    "collected": _Named("rater_collected_amount", "Charges paid from lots.", ("currency",), _MICROS),
-    "overdrawn": _Named("rater_overdrawn_amount", "Charges beyond the balance.", ("currency",), _MICROS),
-    "unfunded": _Named("rater_unfunded_amount", "Charges nobody pays.", ("currency",), _MICROS),
-    "recharges": _Named(
-        "rater_recharges", "Attempts to top up that ended.", ("outcome",), 1, (("succeeded", "soft_decline", "hard_decline"),)
-    ),
-    "recharge_tries_unresolved": _Named("rater_recharge_tries_unresolved", "Tries whose outcome is unknown.", (), 1, ()),
-    "notifications": _Named(
-        "rater_notifications", "Deliveries that ended.", ("channel", "outcome"), 1, (_CHANNELS, ("sent", "failed"))
-    ),
-    "notification_retries": _Named("rater_notification_retries", "Deliveries put off.", ("channel",), 1, (_CHANNELS,)),
-    "timer_commands": _Named("rater_timer_commands", "Commands published because something fell due.", ("type",)),
-}
-
-#: Of a task: their samples bear its partition as the first label.
-GAUGES: Mapping[str, _Named] = {
-    "accounts": _Named("rater_accounts", "Accounts by how they stand.", ("status",)),
-    "accounts_overdrawn": _Named("rater_accounts_overdrawn", "Accounts that owe."),
-    "recharges_pending": _Named("rater_recharges_pending", "Attempts to top up without an outcome."),
-    "recharges_pending_oldest_timestamp_seconds": _Named(
-        "rater_recharges_pending_oldest_timestamp_seconds", "When the oldest of them was requested."
-    ),
-    "notifications_pending": _Named("rater_notifications_pending", "Deliveries not made yet."),
-    "notifications_pending_oldest_timestamp_seconds": _Named(
-        "rater_notifications_pending_oldest_timestamp_seconds", "When the oldest of them came in."
-    ),
-    "timers_pending": _Named("rater_timers_pending", "Organizations with something that will fall due."),
-}
-
-#: Of the process.
-PROCESS_GAUGES: Mapping[str, _Named] = {
-    "catalog_rows": _Named("rater_catalog_rows", "Rows in use.", ("kind",)),
-    "catalog_faulty_rows": _Named("rater_catalog_faulty_rows", "Rows left out because of a fault."),
-    "payment_gateway_open": _Named("rater_payment_gateway_open", "1 while charges may be begun."),
-}
-
-#: Which counters an agent has.
-_OF_AGENT = {
-    "rating": ("calls", "dead_letters", "duplicates", "commands", "refused", "charged", "collected", "overdrawn", "unfunded"),
-    "recharge": ("recharges", "recharge_tries_unresolved"),
-    "notification": ("notifications", "notification_retries"),
-    "timer": ("timer_commands",),
-}
 
 
 def registry_of(apps: Sequence[EngineApp], is_alive: Callable[[], bool], is_ready: Callable[[], bool]) -> CollectorRegistry:
@@ -119,7 +50,7 @@ class WorkerCollector:
         yield from self._engine()
         yield from self._tasks()
         yield from self._histograms()
-        yield from self._figures()
+        yield from self._counters()
         yield from self._gauges()
 
     def _worker(self) -> Iterator[Metric]:
@@ -192,24 +123,33 @@ class WorkerCollector:
             if family is not None:
                 yield family
 
-    def _figures(self) -> Iterator[Metric]:
-        for agent, app in self._agents():
-            counts: dict[str, Counter[tuple[str, ...]]] = {what: Counter() for what in _OF_AGENT.get(agent, ())}
-            for task in app.engine.stats.tasks.values():
-                for (what, *labels), count in task.counts.items():
-                    counts[what][tuple(labels)] += count
-            for what, found in counts.items():
-                yield _counter(COUNTERS[what], found)
+    def _counters(self) -> Iterator[Metric]:
+        for group, app in self._groups():
+            declared = {metric.key: metric for metric in group.metrics if metric.kind == "counter"}
+            counts: dict[str, Counter[tuple[str, ...]]] = {key: Counter() for key in declared}
+            for (name, _), task in app.engine.stats.tasks.items():
+                for (key, *labels), count in task.counts.items() if name == group.name else ():
+                    counts[key][tuple(labels)] += count
+            for key, found in counts.items():
+                yield _counter(declared[key], found)
 
     def _gauges(self) -> Iterator[Metric]:
         families: dict[str, GaugeMetricFamily] = {}
-        for _, app in self._agents():
+        for group, app in self._groups():
+            declared = _gauges_of(group.metrics)
             for partition, task in self._mine(app):
-                for (what, *labels), value in task.gauges.items():
-                    _gauge(families, GAUGES[what], ("partition",)).add_metric((str(partition), *labels), value)
-            for (what, *labels), value in app.gauges().items():
-                _gauge(families, PROCESS_GAUGES[what]).add_metric(labels, value)
+                for (key, *labels), value in task.gauges.items():
+                    _gauge(families, declared[key], ("partition",)).add_metric((str(partition), *labels), value)
+        for app in self._apps:
+            declared = _gauges_of(app.metrics)
+            for (key, *labels), value in app.gauges().items():
+                _gauge(families, declared[key]).add_metric(labels, value)
         yield from families.values()
+
+    def _groups(self) -> Iterator[tuple[TaskGroup, EngineApp]]:
+        for app in self._apps:
+            for group in app.engine.groups:
+                yield group, app
 
     def _agents(self) -> Iterator[tuple[str, EngineApp]]:
         for app in self._apps:
@@ -221,16 +161,21 @@ class WorkerCollector:
             yield partition, app.engine.stats.tasks[group, partition]
 
 
-def _counter(named: _Named, counts: Mapping[tuple[str, ...], int]) -> Metric:
-    family = CounterMetricFamily(named.name, named.meaning, labels=named.labels)
-    zeros = {} if named.begins_at_0 is None else dict.fromkeys(product(*named.begins_at_0), 0)
+def _gauges_of(metrics: Iterable[MetricDefinition]) -> dict[str, MetricDefinition]:
+    return {metric.key: metric for metric in metrics if metric.kind == "gauge"}
+
+
+def _counter(metric: MetricDefinition, counts: Mapping[tuple[str, ...], int]) -> Metric:
+    family = CounterMetricFamily(metric.name, metric.meaning, labels=metric.labels)
+    zeros = {} if metric.begins_at_0 is None else dict.fromkeys(product(*metric.begins_at_0), 0)
     for labels, count in {**zeros, **counts}.items():
-        family.add_metric(labels, count / named.scale if named.scale > 1 else count)
+        family.add_metric(labels, count / metric.scale if metric.scale > 1 else count)
     return family
 
 
-def _gauge(families: dict[str, GaugeMetricFamily], named: _Named, before: tuple[str, ...] = ()) -> GaugeMetricFamily:
-    family = families.get(named.name)
+def _gauge(families: dict[str, GaugeMetricFamily], metric: MetricDefinition, before: tuple[str, ...] = ()) -> GaugeMetricFamily:
+    family = families.get(metric.name)
     if family is None:
-        family = families[named.name] = GaugeMetricFamily(named.name, named.meaning, labels=(*before, *named.labels))
+        labels = (*before, *metric.labels)
+        family = families[metric.name] = GaugeMetricFamily(metric.name, metric.meaning, labels=labels)
     return family

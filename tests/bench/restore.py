@@ -14,14 +14,17 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from rich.console import Console
 from rich.table import Table
 
+from rater.bootstrap import engine_settings
+from rater.engine.aiokafka_broker import AiokafkaBroker
 from rater.engine.api import Record, Sink, State
-from rater.engine.broker import AiokafkaKafka
-from rater.engine.checkpoint import Checkpoint, TaskId
-from rater.engine.stats import BatchHistograms, TaskStats
+from rater.engine.checkpoint import Checkpoint
+from rater.engine.groups import TaskId
+from rater.engine.stats import EngineStats
 from rater.engine.store import StoreIdentity, open_store
 from rater.settings import Settings
 from tests.bench import traffic
 from tests.bench.cluster import Cluster, cluster, drain
+from tests.engine.inline_agent import InlineAgent
 from tests.system.harness import Worker, until_done
 
 ROWS = 1_000_000
@@ -136,7 +139,7 @@ async def _rows(console: Console, quick: bool) -> None:
     """Write the rows with one checkpoint, restore them with another."""
     rows = ROWS // 10 if quick else ROWS
     async with cluster(partitions=1, organizations=1) as made:
-        kafka = AiokafkaKafka(Settings(bootstrap=made.bootstrap))
+        kafka = AiokafkaBroker(engine_settings(Settings(bootstrap=made.bootstrap)))
         await kafka.start()
         writing = _checkpoint(kafka, made, made.directory / "first")
         await writing.open()
@@ -155,23 +158,21 @@ async def _rows(console: Console, quick: bool) -> None:
     console.print(table)
 
 
-def _checkpoint(kafka: AiokafkaKafka, made: Cluster, folder: Path) -> Checkpoint:
+def _checkpoint(kafka: AiokafkaBroker, made: Cluster, folder: Path) -> Checkpoint:
     topics = made.topics
     task = TaskId("restore", "rating", 0, (topics.command, topics.cdr), topics.changelog)
     identity = StoreIdentity(task.app_id, task.group, task.changelog, task.partition)
     settings = Settings()
 
-    def processor(partition: int, state: State, sink: Sink) -> _Writer:
+    def memory(partition: int, state: State, sink: Sink) -> _Writer:
         return _Writer(state)
 
     return Checkpoint(
         task,
         kafka,
         lambda: open_store(folder, identity, settings.store_cache_bytes),
-        processor,
-        TaskStats(),
-        BatchHistograms(),
-        settings.store_age_ms_max,
-        settings.accept_lost_input,
-        settings.broker_timeout_ms / 1000,
+        memory,
+        InlineAgent(),
+        EngineStats().task("rating", 0),
+        engine_settings(settings),
     )

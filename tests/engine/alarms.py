@@ -6,10 +6,14 @@ Run as a program it is a worker process: `python alarms.py`, the rest from the e
 import heapq
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterable, Callable, Sequence
 
+from rater.bootstrap import engine_settings
 from rater.engine.api import Record, Sink, State
-from rater.engine.app import EngineApp, TaskGroup, make_app, run_worker
+from rater.engine.app import EngineApp, wall_clock_ms
+from rater.engine.batches import Batch, Tick
+from rater.engine.groups import TaskGroup
+from rater.engine.run import run_worker
 from rater.settings import Settings
 
 ALARMS_MAX = 40  # a tick: so that what is due at once takes several
@@ -48,16 +52,28 @@ def _row(due_ms: int, id_: bytes) -> bytes:
     return b"d" + due_ms.to_bytes(8, "big") + id_
 
 
-def alarms_app(settings: Settings, clock_ms: Callable[[], int] | None = None) -> EngineApp:
+def alarms_app(settings: Settings, clock_ms: Callable[[], int] = wall_clock_ms) -> EngineApp:
     prefix = settings.topic_prefix
     group = TaskGroup(
         name="alarms",
         topics=(f"{prefix}calls",),
-        processor=lambda partition, state, sink: Alarms(prefix, partition, state, sink),
         changelog=f"{prefix}changelog",
         outputs=(f"{prefix}rated",),
+        memory=lambda partition, state, sink: Alarms(prefix, partition, state, sink),
     )
-    return make_app(settings, [group], clock_ms=clock_ms)
+    app = EngineApp(engine_settings(settings), clock_ms=clock_ms)
+
+    @app.agent(app.batches(group), name="alarms")
+    async def alarms(stream: AsyncIterable[Batch]) -> None:
+        """Sets alarms, and lets them go off."""
+        async for batch in stream:
+            async with batch as transaction:
+                if isinstance(batch, Tick):
+                    await transaction.memory.tick(batch.now_ms)
+                else:
+                    await transaction.memory.process(transaction.records)
+
+    return app
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
+from rater.bootstrap import engine_settings
+from rater.engine.aiokafka_broker import AiokafkaBroker
 from rater.engine.api import Record
-from rater.engine.broker import AiokafkaKafka
-from rater.engine.checkpoint import Checkpoint, TaskId
+from rater.engine.checkpoint import Checkpoint
 from rater.engine.errors import (
     BrokerNotReadyError,
     CommitUnknownError,
@@ -22,12 +23,14 @@ from rater.engine.errors import (
     TopicsError,
     is_retryable,
 )
+from rater.engine.groups import TaskId
 from rater.engine.output import Outbox
 from rater.engine.overlay import META_KEY
-from rater.engine.stats import BatchHistograms, TaskStats
+from rater.engine.stats import EngineStats
 from rater.engine.store import LocalStore, MemoryStore, StoreIdentity, open_store
 from rater.settings import Settings
 from tests.engine.calls import calls, totals
+from tests.engine.inline_agent import InlineAgent
 from tests.engine.kafka_io import committed, fill, make_topics, read_all
 from tests.engine.toy import Sums
 
@@ -42,7 +45,7 @@ class Bench:
         self.kafka = kafka
         prefix = settings.topic_prefix
         self.task = TaskId(settings.app_id, "sums", 0, (f"{prefix}commands", f"{prefix}calls"), f"{prefix}changelog")
-        self.stats = TaskStats()
+        self.stats = EngineStats().task("sums", 0)
         self.records: Sequence[Any] = ()
 
     def checkpoint(self, store: LocalStore | None = None, kafka: Any = None, processor: type[Sums] = Sums) -> Checkpoint:
@@ -51,11 +54,9 @@ class Bench:
             kafka or self.kafka,
             lambda: store or MemoryStore(),
             lambda partition, state, sink: processor(self.settings.topic_prefix, partition, state, sink),
+            InlineAgent(),
             self.stats,
-            BatchHistograms(),
-            store_age_ms_max=3_600_000,
-            accept_lost_input=False,
-            send_timeout_s=5.0,
+            replace(engine_settings(self.settings), store_age_ms_max=3_600_000, accept_lost_input=False),
         )
 
     async def run(self, checkpoint: Checkpoint, start: int, end: int) -> None:
@@ -71,7 +72,7 @@ async def bench(bootstrap: str, prefix: str, settings_of: Callable[..., Settings
     await make_topics(bootstrap, prefix, 1)
     await fill(bootstrap, f"{prefix}calls", 0, calls(0, COUNT, keys=5))
     settings = settings_of(broker_timeout_ms=5000)
-    kafka = AiokafkaKafka(settings)
+    kafka = AiokafkaBroker(engine_settings(settings))
     await kafka.start()
     made = Bench(settings, kafka)
     made.records = await read_all(bootstrap, [f"{prefix}calls"], 1)
@@ -164,7 +165,7 @@ async def commit_by_hand(bench: Bench, offset: int) -> None:
 class Failing:
     """A Kafka whose producers fail at one step; everything else is the real one's."""
 
-    def __init__(self, kafka: AiokafkaKafka, step: str, error: Exception, *, after: bool = False) -> None:
+    def __init__(self, kafka: AiokafkaBroker, step: str, error: Exception, *, after: bool = False) -> None:
         self._kafka = kafka
         self._step = step
         self._error = error
@@ -291,7 +292,7 @@ async def test_a_record_larger_than_a_record_batch_is_sent_in_one_of_its_own(
     roomy = {"max.message.bytes": "4000000"}
     await make_topics(bootstrap, prefix, 1, {"rated": roomy})
     settings = settings_of(output_batch_bytes_max=20_000)
-    kafka = AiokafkaKafka(settings)
+    kafka = AiokafkaBroker(engine_settings(settings))
     await kafka.start()
     producer = await kafka.open_producer("large")
     try:
@@ -344,6 +345,6 @@ async def test_a_state_made_with_another_number_of_partitions_is_refused(bench: 
     async with opened(bench.checkpoint()) as checkpoint:
         await bench.run(checkpoint, 10, 20)
     bench.task = replace(bench.task, partitions=3)
-    with pytest.raises(TopicsError, match="made with 2 partitions, and there are 3"):
+    with pytest.raises(TopicsError, match="made with 2 partitions, and now there are 3"):
         async with opened(bench.checkpoint()):
             pass

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from rater.engine.app import EngineApp, serve
+from rater.engine.app import EngineApp
+from rater.engine.run import serve
 from rater.settings import Settings
 from tests.engine.alarms import alarms_app
 from tests.engine.kafka_io import fill, make_topics, read_all

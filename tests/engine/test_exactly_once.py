@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from rater.engine.app import EngineApp, serve
+from rater.engine.app import EngineApp
+from rater.engine.run import serve
 from rater.settings import Settings
 from tests.engine.calls import InputRecord, calls, check_rated
 from tests.engine.kafka_io import committed, fill, make_topics, read_all

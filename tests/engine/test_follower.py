@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from rater.bootstrap import engine_settings
 from rater.engine.api import Record
 from rater.engine.errors import TopicsError
 from rater.engine.follower import Follower
@@ -17,7 +18,7 @@ from tests.engine.kafka_io import fill, make_topics
 async def following(
     settings: Settings, topics: list[str], on_record: Callable[[Record], None], failures: list[BaseException]
 ) -> AsyncIterator[Follower]:
-    follower = Follower(settings, topics, on_record)
+    follower = Follower(engine_settings(settings), topics, on_record)
     try:
         await follower.start(failures.append)
         yield follower

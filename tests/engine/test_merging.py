@@ -3,12 +3,16 @@ alone."""
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterable, Callable, Sequence
 
 from aiokafka import AIOKafkaProducer
 
+from rater.bootstrap import engine_settings
 from rater.engine.api import Record, Sink, State
-from rater.engine.app import TaskGroup, make_app, serve
+from rater.engine.app import EngineApp
+from rater.engine.batches import Batch
+from rater.engine.groups import TaskGroup
+from rater.engine.run import serve
 from rater.settings import Settings
 from tests.engine.kafka_io import fill, make_topics
 
@@ -38,9 +42,16 @@ async def run_and_record(settings: Settings, total: int) -> list[tuple[int, str,
         del partition, state, sink
         return Recorder(seen, done, total)
 
-    group = TaskGroup("order", (f"{prefix}commands", f"{prefix}calls"), make, f"{prefix}changelog")
+    group = TaskGroup("order", (f"{prefix}commands", f"{prefix}calls"), f"{prefix}changelog", memory=make)
     stop = asyncio.Event()
-    app = make_app(settings, [group])
+    app = EngineApp(engine_settings(settings))
+
+    @app.agent(app.batches(group), name="order")
+    async def record(stream: AsyncIterable[Batch]) -> None:
+        async for batch in stream:
+            async with batch as transaction:
+                await transaction.memory.process(transaction.records)
+
     serving = asyncio.create_task(serve(app, stop))
     async with asyncio.timeout(30):
         await done.wait()

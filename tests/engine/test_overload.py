@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from rater.engine import engine
-from rater.engine.app import EngineApp, serve
+from rater.engine.app import EngineApp
 from rater.engine.errors import TopicsError
+from rater.engine.run import serve
 from rater.settings import Settings
 from tests.engine.calls import calls, check_rated
 from tests.engine.kafka_io import INPUTS, OUTPUTS, fill, make_topics, read_all
@@ -176,8 +178,7 @@ async def filled(bootstrap: str, prefix: str) -> list[tuple[bytes, bytes, int]]:
 def expecting(settings: Settings, partitions: int) -> EngineApp:
     app = toy_app(settings)
     (group,) = app.engine.groups
-    values = (group.name, group.topics, group.processor, group.changelog, group.outputs)
-    app.engine.groups = (type(group)(*values, partitions=partitions),)
+    app.engine.groups[0] = replace(group, partitions=partitions)
     return app
 
 

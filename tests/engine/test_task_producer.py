@@ -7,7 +7,8 @@ from aiokafka import TopicPartition
 from aiokafka.errors import ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
-from rater.engine.broker import AiokafkaKafka, AiokafkaTaskProducer
+from rater.bootstrap import engine_settings
+from rater.engine.aiokafka_broker import AiokafkaBroker, AiokafkaTaskProducer
 from rater.settings import Settings
 from tests.engine.kafka_io import make_topics
 
@@ -17,7 +18,7 @@ async def test_a_fenced_producer_says_so_at_every_further_step(
 ) -> None:
     await make_topics(bootstrap, prefix, 1)
     topic = f"{prefix}rated"
-    kafka = AiokafkaKafka(settings_of())
+    kafka = AiokafkaBroker(engine_settings(settings_of()))
 
     async def send(producer: AiokafkaTaskProducer) -> None:
         batch = producer.create_batch()

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from rater.engine.app import EngineApp, serve
-from rater.engine.broker import AiokafkaChangelogReader, AiokafkaKafka
+from rater.engine.aiokafka_broker import AiokafkaBroker, AiokafkaChangelogReader
+from rater.engine.app import EngineApp
 from rater.engine.consumer import BatchConsumer, Polled
+from rater.engine.run import serve
 from rater.settings import Settings
 from tests.engine.calls import calls
 from tests.engine.kafka_io import fill, make_topics
@@ -118,14 +119,14 @@ async def test_while_no_broker_can_be_asked_a_worker_that_stands_still_is_alive(
             await asyncio.sleep(timeout_s)
             return Polled({}, wanted)
 
-        async def not_answer(self: AiokafkaKafka, partitions: Any) -> dict[Any, int]:
+        async def not_answer(self: AiokafkaBroker, partitions: Any) -> dict[Any, int]:
             raise TimeoutError
 
         monkeypatch.setattr(BatchConsumer, "poll", find_nothing)
         await asyncio.sleep(0.6)
         await fill(bootstrap, f"{prefix}calls", 0, calls(0, 10))
         await until(lambda: app.engine.stats.lag_records == 10)
-        monkeypatch.setattr(AiokafkaKafka, "ends", not_answer)
-        monkeypatch.setattr("rater.engine.engine._ENDS_AGE_S_MAX", 0.5)
+        monkeypatch.setattr(AiokafkaBroker, "ends", not_answer)
+        monkeypatch.setattr("rater.engine.watchdog._ENDS_AGE_S_MAX", 0.5)
         await until(lambda: app.engine.stats.task("sums", 0).stalled_s > 3)
         assert app.engine.alive()

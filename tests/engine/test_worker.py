@@ -7,13 +7,15 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rater.embedded import EmbeddedKafka
-from rater.engine.app import EngineApp, serve, serve_all
+from rater.engine.app import EngineApp
 from rater.engine.errors import TopicsError
+from rater.engine.run import serve, serve_all
 from rater.settings import Settings
 from tests.engine.calls import calls, check_rated
 from tests.engine.kafka_io import committed, fill, make_topics, read_all
@@ -76,7 +78,7 @@ async def test_a_processor_that_raises_ends_the_worker_with_1_and_one_line(
         assert await asyncio.to_thread(running.wait, 20) == 1
     ends = [line for line in running.log.splitlines() if "CRITICAL" in line]
     assert len(ends) == 1
-    assert "sums[0]: the processor raised DecodeError" in ends[0]
+    assert "sums[0]: the agent raised DecodeError" in ends[0]
     assert await read_all(bootstrap, [f"{prefix}rated"], 1) == []
 
 
@@ -93,8 +95,8 @@ async def test_topics_of_different_partition_counts_are_refused(
     await make_topics(bootstrap, odd.topic_prefix, 3)
     app = toy_app(settings_of())
     group = app.engine.groups[0]
-    app.engine.groups = (type(group)(group.name, group.topics, group.processor, f"{prefix}odd.changelog"),)
-    with pytest.raises(TopicsError, match="one number of partitions"):
+    app.engine.groups[0] = replace(group, changelog=f"{prefix}odd.changelog", outputs=())
+    with pytest.raises(TopicsError, match="the same number of partitions"):
         await serve(app, asyncio.Event())
 
 

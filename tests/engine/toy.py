@@ -1,5 +1,4 @@
-"""A worker with a toy processor, for the engine's tests and measurements: a sum a key, two outputs and an
-index row a record.
+"""A worker with a toy agent, for the engine's tests and measurements: a sum per key, two outputs and an index row per record.
 
 Run as a program it is a worker process: `python toy.py PREFIX`, the rest from the environment (`RATER_…`).
 """
@@ -7,12 +6,17 @@ Run as a program it is a worker process: `python toy.py PREFIX`, the rest from t
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, Sequence
+from typing import Any
 
 import msgspec
 
+from rater.bootstrap import engine_settings
 from rater.engine.api import Record, Sink, State
-from rater.engine.app import EngineApp, TaskGroup, make_app, run_worker
+from rater.engine.app import EngineApp
+from rater.engine.batches import Batch, BatchChannel
+from rater.engine.groups import TaskGroup
+from rater.engine.run import run_worker
 from rater.settings import Settings
 
 MS_PER_DAY = 86_400_000
@@ -84,14 +88,27 @@ def group(prefix: str) -> TaskGroup:
     return TaskGroup(
         name="sums",
         topics=(f"{prefix}commands", f"{prefix}calls"),
-        processor=lambda partition, state, sink: Sums(prefix, partition, state, sink),
         changelog=f"{prefix}changelog",
         outputs=(f"{prefix}rated", f"{prefix}states"),
+        memory=lambda partition, state, sink: Sums(prefix, partition, state, sink),
     )
 
 
 def toy_app(settings: Settings) -> EngineApp:
-    return make_app(settings, [group(settings.topic_prefix)])
+    app = EngineApp(engine_settings(settings))
+    define_sums(app, app.batches(group(settings.topic_prefix)))
+    return app
+
+
+def define_sums(app: Any, batches: BatchChannel) -> None:
+    """Add the agent to the app."""
+
+    @app.agent(batches, name="sums")  # type: ignore[untyped-decorator]
+    async def sums(stream: AsyncIterable[Batch]) -> None:
+        """Adds up what it reads."""
+        async for batch in stream:
+            async with batch as transaction:
+                await transaction.memory.process(transaction.records)
 
 
 if __name__ == "__main__":

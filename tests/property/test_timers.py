@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rater.agents.timer import TimerProcessor
+from rater.agents.timer import PartitionTimers
 from rater.domain.recharge import TRIES_MAX
 from rater.kafka.log import LogRecord
 from rater.simulation import MemoryRows
@@ -36,7 +36,7 @@ class World:
         self.waiting: list[LogRecord] = []
         self._seen = 0
         self._ending = False
-        self.timer = TimerProcessor(TOPICS.command, self.rows, self)
+        self.timer = PartitionTimers(TOPICS.command, self.rows, self)
 
     def emit(
         self, topic: str, key: bytes | None, value: bytes | None, timestamp_ms: int, headers: Sequence[tuple[str, bytes]] = ()
@@ -69,7 +69,7 @@ class World:
         elif doing == "answer":
             self.answer()
         elif doing == "restart":
-            self.timer = TimerProcessor(TOPICS.command, self.rows, self)
+            self.timer = PartitionTimers(TOPICS.command, self.rows, self)
 
     def answer(self) -> None:
         """The payment side answers the latest request there is; a soft decline most of the time."""
@@ -89,7 +89,7 @@ class World:
         while True:
             desk.outputs += desk.simulation.finish()
             new, self._seen = desk.outputs[self._seen :], len(desk.outputs)
-            await self.timer.process([record for record in new if record.topic == TOPICS.state])
+            self.timer.note_states([record for record in new if record.topic == TOPICS.state])
             due_ms = self.timer.next_due_ms()
             if due_ms is not None and due_ms <= desk.now_ms:
                 await self.tick()
@@ -103,11 +103,11 @@ class World:
 
     async def tick(self) -> None:
         before, sent = copy.deepcopy(self.rows), len(self.sent)
-        await self.timer.tick(self.desk.now_ms)
+        self.timer.publish_due(self.desk.now_ms)
         if self.draw.random() < CRASHES:  # nothing of it is committed
             del self.sent[sent:]
             self.rows = before
-            self.timer = TimerProcessor(TOPICS.command, self.rows, self)
+            self.timer = PartitionTimers(TOPICS.command, self.rows, self)
         self.waiting += self.sent[sent:]
 
 

@@ -12,13 +12,17 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
 
+from rater.bootstrap import engine_settings
 from rater.engine.broker import TopicPartition
-from rater.engine.checkpoint import TaskId
 from rater.engine.consumer import Polled, Progress
-from rater.engine.engine import Engine, TaskGroup
+from rater.engine.engine import Engine
 from rater.engine.errors import SkippedError
+from rater.engine.failure import Failure
+from rater.engine.groups import TaskGroup, TaskId
+from rater.engine.settings import EngineSettings
 from rater.engine.store import MemoryStore
 from rater.settings import Settings
+from tests.engine.inline_agent import InlineAgent
 from tests.engine.simulated.broker import Broker, Stored
 from tests.engine.simulated.loop import VirtualLoop
 
@@ -95,10 +99,11 @@ class Process:
         self._awake = asyncio.Event()
         self._awake.set()
         self.consumer = _Consumer(self)
-        app: Any = SimpleNamespace(conf=SimpleNamespace(id=settings.app_id), consumer=self.consumer)
-        self.engine = Engine(app, settings, [group], clock_ms=lambda: int(loop.time() * 1000))
+        host: Any = _Host(engine_settings(settings), self.consumer)
+        self.engine = Engine(host, (), lambda: int(loop.time() * 1000))
+        self.engine.add_group(group, InlineAgent())
         engine: Any = self.engine
-        engine._kafka = _Kafka(self, len(group.topics))
+        engine._broker = _Kafka(self, len(group.topics))
         engine._open_store = self._open_store
 
     def kill(self) -> None:
@@ -152,8 +157,24 @@ class Process:
         return _Store(self, f"{task.group}-{task.partition}")
 
 
+class _Host:
+    """The app around the engine."""
+
+    def __init__(self, settings: EngineSettings, consumer: "_Consumer") -> None:
+        self.settings = settings
+        self.consumer = consumer
+        self.failure = Failure()
+        self.agents = self
+
+    async def start_agents(self, actors: int) -> None:
+        """The agent stands ready."""
+
+    async def stop(self) -> None:
+        """It holds nothing."""
+
+
 class _Kafka:
-    """Implements `rater.engine.broker.Kafka`."""
+    """Implements `rater.engine.broker.Broker`."""
 
     def __init__(self, process: Process, topics: int) -> None:
         self._process = process

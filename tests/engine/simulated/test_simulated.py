@@ -14,6 +14,7 @@ import pytest
 from rater.engine.broker import TopicPartition
 from rater.engine.checkpoint import Checkpoint
 from rater.engine.output import Sends
+from rater.engine.restore import Restore
 from rater.engine.task import Task
 from tests.engine.simulated import process
 from tests.engine.simulated.world import WrongError, live_through
@@ -120,13 +121,13 @@ def a_failed_batch_leaves_the_state_as_it_was_then(patch: Patch) -> None:
 
 def the_rest_of_the_changelog_is_not_restored(patch: Patch) -> None:
     """A local store is believed as it was left."""
-    restore = Checkpoint._restore
+    run = Restore.run
 
-    async def believe(checkpoint: Checkpoint, store: Any) -> None:
+    async def believe(restore: Restore, store: Any) -> None:
         if store.position == 0:
-            await restore(checkpoint, store)
+            await run(restore, store)
 
-    patch.setattr(Checkpoint, "_restore", believe)
+    patch.setattr(Restore, "run", believe)
 
 
 CURES_TAKEN_OUT = (

@@ -19,11 +19,11 @@ from typing import Any
 
 import msgspec
 
-from rater.engine import checkpoint, engine, output, task
+from rater.engine import checkpoint, engine, output, task, watchdog
 from rater.engine.api import Record, Sink, State
 from rater.engine.broker import TopicPartition
-from rater.engine.engine import TaskGroup
 from rater.engine.errors import FencedError
+from rater.engine.groups import TaskGroup
 from rater.engine.overlay import apply_changelog, read_meta
 from rater.engine.store import MemoryStore
 from rater.settings import Settings
@@ -72,7 +72,7 @@ class Counting:
             self._sink.emit(OUTPUT, key, said, record.timestamp)
 
 
-GROUP = TaskGroup("sums", INPUTS, lambda partition, state, sink: Counting(state, sink), CHANGELOG, (OUTPUT,))
+GROUP = TaskGroup("sums", INPUTS, CHANGELOG, (OUTPUT,), memory=lambda partition, state, sink: Counting(state, sink))
 
 
 class WrongError(AssertionError):
@@ -331,7 +331,7 @@ def _tps(*topics: str) -> Iterator[TopicPartition]:
 def _virtual_time(loop: VirtualLoop) -> Iterator[None]:
     """The engine's clocks are the loop's."""
     clock = SimpleNamespace(time=loop.time, monotonic=loop.time, time_ns=lambda: int(loop.time() * 1e9))
-    modules = (engine, task, checkpoint, output)
+    modules = (engine, task, checkpoint, output, watchdog)
     real = modules[0].time
     for module in modules:
         module.time = clock  # type: ignore[attr-defined]

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from rater.adapters.notices import ChannelName, NotNow, Undeliverable
-from rater.agents.notification import FIRST_GAP_MS, GIVE_UP_MS, NotificationProcessor
+from rater.agents.notification import FIRST_GAP_MS, GIVE_UP_MS, PartitionDeliveries
 from rater.domain.outputs import Notification
 from rater.kafka.log import LogRecord
 from rater.simulation import MemoryRows
@@ -44,7 +44,7 @@ class Agent:
         self.restart()
 
     def restart(self) -> None:
-        self.processor = NotificationProcessor(TOPICS.command, self.channels, self.rows, self, lambda: self.now_ms)
+        self.processor = PartitionDeliveries(TOPICS.command, self.channels, self.rows, self, lambda: self.now_ms)
 
     def emit(
         self, topic: str, key: bytes | None, value: bytes | None, timestamp_ms: int, headers: Sequence[tuple[str, bytes]] = ()
@@ -52,14 +52,14 @@ class Agent:
         self.published.append(LogRecord(topic, timestamp_ms, key, value, headers))
 
     async def see(self, *records: LogRecord) -> None:
-        await self.processor.process(records)
+        self.processor.accept(records)
 
     async def work(self, for_ms: int = 0) -> list[dict[str, Any]]:
         """Let time pass and do what falls due; gives the commands."""
         start, end_ms = len(self.published), self.now_ms + for_ms
         while (due_ms := self.processor.next_due_ms()) is not None and due_ms <= end_ms:
             self.now_ms = max(self.now_ms, due_ms)
-            await self.processor.tick(self.now_ms)
+            await self.processor.deliver_due(self.now_ms)
         self.now_ms = end_ms
         return [msgspec.json.decode(record.value or b"") for record in self.published[start:]]
 

@@ -9,7 +9,8 @@ import pytest
 
 from rater.adapters.payments.circuit_breaker import BreakerLimits, CircuitBreaker
 from rater.adapters.payments.gateway import Declined, Outcome, Taken, Unresolved
-from rater.agents.recharge import REMEMBERED_DAYS, SHUT_POLL_MS, RechargeProcessor
+from rater.agents.recharge import BREAKER_POLL_MS, PartitionRecharges
+from rater.agents.retry_queue import REMEMBERED_DAYS
 from rater.domain.outputs import RechargeRequest
 from rater.kafka.log import LogRecord
 from rater.simulation import MemoryRows
@@ -56,7 +57,7 @@ class Agent:
         self.restart()
 
     def restart(self) -> None:
-        self.processor = RechargeProcessor(TOPICS.command, self.breaker, self.rows, self)
+        self.processor = PartitionRecharges(TOPICS.command, self.breaker, self.rows, self)
 
     def emit(
         self, topic: str, key: bytes | None, value: bytes | None, timestamp_ms: int, headers: Sequence[tuple[str, bytes]] = ()
@@ -64,14 +65,14 @@ class Agent:
         self.sent.append(LogRecord(topic, timestamp_ms, key, value, headers))
 
     async def see(self, *records: LogRecord) -> None:
-        await self.processor.process([record for record in records if record.topic == TOPICS.recharge_request])
+        self.processor.accept([record for record in records if record.topic == TOPICS.recharge_request])
 
     async def work(self, for_ms: int = 0) -> list[dict[str, Any]]:
         """Let time pass and do what falls due; gives the commands."""
         start, end_ms = len(self.sent), self.now_ms + for_ms
         while (due_ms := self.processor.next_due_ms()) is not None and due_ms <= end_ms:
             self.now_ms = max(self.now_ms, due_ms)
-            await self.processor.tick(self.now_ms)
+            await self.processor.charge_due(self.now_ms)
         self.now_ms = end_ms
         return [msgspec.json.decode(record.value or b"") for record in self.sent[start:]]
 
@@ -157,10 +158,10 @@ async def test_a_decline_is_told_with_its_attempt_and_the_next_attempt_is_charge
 async def test_while_payments_are_stopped_requests_wait(agent: Agent, desk: Desk, tmp_path: Path) -> None:
     (tmp_path / "stop").touch()
     await agent.see(*desk.outputs)
-    assert await agent.work(for_ms=10 * SHUT_POLL_MS) == []
+    assert await agent.work(for_ms=10 * BREAKER_POLL_MS) == []
     assert agent.bank.asked == []
     (tmp_path / "stop").unlink()
-    assert len(await agent.work(for_ms=2 * SHUT_POLL_MS)) == 1
+    assert len(await agent.work(for_ms=2 * BREAKER_POLL_MS)) == 1
 
 
 async def test_many_are_charged_together_each_once(agent: Agent) -> None:
@@ -177,7 +178,7 @@ async def test_many_are_charged_together_each_once(agent: Agent) -> None:
 
 async def test_what_was_requested_before_the_agents_time_is_left_to_who_took_payments_then(agent: Agent, desk: Desk) -> None:
     later_us = (START_MS + DAY_MS) * 1000
-    agent.processor = RechargeProcessor(TOPICS.command, agent.breaker, agent.rows, agent, later_us)
+    agent.processor = PartitionRecharges(TOPICS.command, agent.breaker, agent.rows, agent, later_us)
     await agent.see(*desk.outputs)
     assert await agent.work(for_ms=DAY_MS) == []
     assert agent.bank.asked == []

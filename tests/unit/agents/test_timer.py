@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from rater.agents.timer import TimerProcessor
+from rater.agents.timer import PartitionTimers
 from rater.domain import timers
 from rater.kafka.log import LogRecord
 from rater.simulation import MemoryRows
@@ -26,7 +26,7 @@ class Agent:
         self.restart()
 
     def restart(self) -> None:
-        self.processor = TimerProcessor(TOPICS.command, self.rows, self)
+        self.processor = PartitionTimers(TOPICS.command, self.rows, self)
 
     def emit(
         self, topic: str, key: bytes | None, value: bytes | None, timestamp_ms: int, headers: Sequence[tuple[str, bytes]] = ()
@@ -36,19 +36,19 @@ class Agent:
     async def see(self, desk: Desk) -> None:
         """The states the desk has published."""
         desk.outputs += desk.simulation.finish()
-        await self.processor.process([record for record in desk.outputs if record.topic == TOPICS.state])
+        self.processor.note_states([record for record in desk.outputs if record.topic == TOPICS.state])
 
     async def at(self, now_ms: int) -> list[tuple[str, dict[str, Any]]]:
         """Move time there; gives (type, command) of what was published on the way, each at its due time."""
         start = len(self.sent)
         while (due_ms := self.processor.next_due_ms()) is not None and due_ms <= now_ms:
-            await self.processor.tick(due_ms)
+            self.processor.publish_due(due_ms)
         return self.commands(start)
 
     async def late(self, now_ms: int) -> list[tuple[str, dict[str, Any]]]:
         """Be asked only now, after having been away."""
         start = len(self.sent)
-        await self.processor.tick(now_ms)
+        self.processor.publish_due(now_ms)
         return self.commands(start)
 
     def commands(self, start: int = 0) -> list[tuple[str, dict[str, Any]]]:
@@ -216,13 +216,13 @@ NO_STATES = (
 @pytest.mark.parametrize("value", NO_STATES)
 async def test_what_is_no_state_is_left_out_and_what_was_known_still_holds(desk: Desk, agent: Agent, value: bytes) -> None:
     await agent.see(desk)
-    await agent.processor.process([LogRecord(TOPICS.state, START_MS, ORG.encode(), value)])
+    agent.processor.note_states([LogRecord(TOPICS.state, START_MS, ORG.encode(), value)])
     assert types(await agent.at(EXPIRY_MS - 29 * DAY_MS)) == ["funds.warn"]
 
 
 async def test_an_account_that_is_removed_takes_its_timers_with_it(desk: Desk, agent: Agent) -> None:
     await agent.see(desk)
-    await agent.processor.process([LogRecord(TOPICS.state, START_MS, ORG.encode(), None)])
+    agent.processor.note_states([LogRecord(TOPICS.state, START_MS, ORG.encode(), None)])
     assert agent.processor.next_due_ms() is None
     agent.restart()
     assert agent.processor.next_due_ms() is None

@@ -8,9 +8,11 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaTimeoutError, NodeNotReadyError, TopicAuthorizationFailedError
 
-from rater.engine.broker import AiokafkaKafka, let_go
+from rater.bootstrap import engine_settings
+from rater.engine.aiokafka_broker import AiokafkaBroker
 from rater.engine.errors import BrokerNotReadyError, is_retryable
 from rater.engine.follower import Follower
+from rater.kafka.connection import let_go
 from rater.settings import Settings
 
 
@@ -36,8 +38,8 @@ class AwayConsumer:
         raise self.error
 
 
-def kafka(*refusals: Exception) -> AiokafkaKafka:
-    made = AiokafkaKafka(Settings())
+def kafka(*refusals: Exception) -> AiokafkaBroker:
+    made = AiokafkaBroker(engine_settings(Settings()))
     made._admin = Admin(list(refusals))
     return made
 
@@ -53,7 +55,7 @@ async def test_a_refusal_that_no_repetition_cures_is_raised_at_once() -> None:
 
 @pytest.mark.parametrize("error", [TimeoutError(), KafkaTimeoutError(), NodeNotReadyError()], ids=repr)
 async def test_a_barrier_that_no_broker_answers_has_the_batch_tried_again(error: Exception) -> None:
-    follower = Follower(Settings(), ["catalog"], print)
+    follower = Follower(engine_settings(Settings()), ["catalog"], print)
     follower._ends_consumer = AwayConsumer(error)
     with pytest.raises(BrokerNotReadyError, match="catalog") as raised:
         await follower.barrier()

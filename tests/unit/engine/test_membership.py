@@ -25,9 +25,8 @@ class Thread:
         self.failures: list[BaseException] = []
         self.revoked: list[Any] = []
         self._put_out_meanwhile = put_out_meanwhile
-        engine = SimpleNamespace(fail=self.failures.append)
         settings = SimpleNamespace(instance_id="worker-1")
-        self.app = SimpleNamespace(engine=engine, settings=settings, on_rebalance_start=lambda: None)
+        self.app = SimpleNamespace(fail=self.failures.append, settings=settings, on_rebalance_start=lambda: None)
         self.parent_loop = SimpleNamespace(call_soon_threadsafe=lambda call, error: call(error))
 
     def interrupt_poll(self) -> None:

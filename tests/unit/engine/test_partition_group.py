@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rater.engine.api import Headers
-from rater.engine.partition_group import Batch, InputBuffer
+from rater.engine.partition_group import InputSlice, PartitionGroup
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,9 @@ class Buffered:
     def __init__(self, records_max: int = 100, bytes_max: int = 10_000) -> None:
         self.now_s = 0.0
         self.dry = {"a": False, "b": False}
-        self.buffer = InputBuffer(("a", "b"), records_max, bytes_max, 1.0, lambda topic, _: self.dry[topic], lambda: self.now_s)
+        self.buffer = PartitionGroup(
+            ("a", "b"), records_max, bytes_max, 1.0, lambda topic, _: self.dry[topic], lambda: self.now_s
+        )
         self.buffer.reset({"a": 0, "b": 0})
 
     def add(self, topic: str, *timestamps: int, position: int | None = None) -> None:
@@ -59,7 +61,7 @@ def test_a_topic_never_holds_the_other_back_for_longer_than_the_limit() -> None:
     assert given.take() == [1, 2]
     given.add("b", 3)
     assert given.take() == [3]
-    assert given.buffer.merge_waits_given_up == 1
+    assert given.buffer.waits_given_up == 1
 
 
 def test_a_topic_given_up_holds_back_again_once_it_has_had_records() -> None:
@@ -78,7 +80,7 @@ def test_positions_go_past_markers_once_the_records_before_them_are_taken() -> N
     given = Buffered(records_max=2)
     given.dry["a"] = True
     given.add("b", 1, 2, 3, position=5)
-    assert given.buffer.take() == Batch([Rec("b", 0, 1), Rec("b", 1, 2)], {"a": 0, "b": 2})
+    assert given.buffer.take() == InputSlice([Rec("b", 0, 1), Rec("b", 1, 2)], {"a": 0, "b": 2})
     batch = given.buffer.take()
     assert batch is not None
     assert batch.positions == {"a": 0, "b": 5}

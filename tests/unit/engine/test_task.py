@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from rater.bootstrap import engine_settings
 from rater.engine import task as task_module
-from rater.engine.checkpoint import TaskId
 from rater.engine.errors import FatalError
-from rater.engine.partition_group import InputBuffer
-from rater.engine.stats import TaskStats
+from rater.engine.groups import TaskId
+from rater.engine.partition_group import PartitionGroup
+from rater.engine.stats import EngineStats
 from rater.engine.task import Task
+from rater.settings import Settings
 
 
 class Bench:
@@ -26,11 +28,12 @@ class Bench:
         self.failures: list[BaseException] = []
         self.positions: dict[str, int] = {"t": 0}
         self.worked = asyncio.Event()
-        self.buffer = InputBuffer(("t",), 100, 10_000, 1.0, lambda _, __: self.dry, lambda: 0.0)
+        self.buffer = PartitionGroup(("t",), 100, 10_000, 1.0, lambda _, __: self.dry, lambda: 0.0)
         id_ = TaskId("app", "group", 0, ("t",), "changelog")
         checkpoint: Any = self
-        opening = asyncio.Semaphore(1)
-        self.task = Task(id_, self.buffer, self, lambda: checkpoint, TaskStats(), self.fail, 1.0, opening, lambda: self.now_ms)
+        self.opening = asyncio.Semaphore(1)
+        self.settings = engine_settings(Settings(retry_wait_ms_max=1000))
+        self.task = Task(id_, self.buffer, lambda: checkpoint, EngineStats().task("group", 0), self)
 
     # The checkpoint
 
@@ -50,7 +53,10 @@ class Bench:
     async def close(self) -> None:
         pass
 
-    # The consumer
+    # The engine that owns it
+
+    def clock_ms(self) -> int:
+        return self.now_ms
 
     async def seek(self, task: TaskId, positions: Mapping[str, int]) -> bool:
         return True
