@@ -1,7 +1,7 @@
-"""A real Prometheus and its promtool for the tests: from the PATH, else Debian's package unpacked beside the project.
+"""A real Prometheus and its promtool for the tests: from the PATH, or from Debian's package unpacked in .tools/.
 
-`python -m tests.prometheus` fetches the package into .tools/, without installing anything. Where there is neither, it says so,
-and the tests that need them are skipped.
+`python -m tests.prometheus` fetches the package and unpacks it; it installs nothing. If that fails, it says so, and the tests
+that need Prometheus are skipped.
 """
 
 import os
@@ -18,28 +18,28 @@ TOOLS = ("prometheus", "promtool")
 
 
 def find(tool: str) -> Path | None:
-    """Where a tool is, if it is anywhere."""
+    """The path of a tool, or None if it is not there."""
     found = shutil.which(tool)
     unpacked = FOLDER / "usr" / "bin" / tool
     return Path(found) if found else unpacked if unpacked.exists() else None
 
 
 def tool_or_skip(tool: str) -> Path:
-    """A tool; skips the test where there is none and none can be had."""
+    """The path of a tool. Skips the test if it is not there."""
     path = find(tool)
     if path is None:
-        pytest.skip(f"no {tool} here, and no Debian to fetch it from")
+        pytest.skip(f"{tool} is not installed and could not be fetched")
     return path
 
 
 def fetch() -> str:
-    """Have both tools, if that can be; says what came of it."""
+    """Fetch both tools if they are missing. Returns the result in words."""
     if all(map(find, TOOLS)):
-        return "Prometheus is there"
+        return "Prometheus is installed"
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        return "no Prometheus here, and no Debian to fetch it from: its tests are skipped"
+        return "Prometheus is not installed and can be fetched only on Debian: its tests will be skipped"
     FOLDER.mkdir(parents=True, exist_ok=True)
-    if _run("apt-get", "download", "prometheus").returncode and os.geteuid() == 0:  # its lists may never have been fetched
+    if _run("apt-get", "download", "prometheus").returncode and os.geteuid() == 0:  # the package lists may be missing
         _run("apt-get", "update")
         _run("apt-get", "download", "prometheus")
     for package in FOLDER.glob("prometheus_*.deb"):
@@ -47,7 +47,7 @@ def fetch() -> str:
         package.unlink()
     if all(map(find, TOOLS)):
         return f"Debian's Prometheus is in {FOLDER.relative_to(ROOT)}"
-    return "no Prometheus could be fetched: its tests are skipped"
+    return "Prometheus could not be fetched: its tests will be skipped"
 
 
 def _run(*command: str) -> "subprocess.CompletedProcess[bytes]":

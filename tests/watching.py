@@ -1,4 +1,4 @@
-"""What is kept in deploy/ to watch the rater by: rules and dashboards, read for the tests."""
+"""Reads the monitoring files in deploy/ for the tests: rules and dashboards."""
 
 import json
 import re
@@ -15,21 +15,21 @@ DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
 RUNBOOKS = ROOT / "docs" / "runbooks"
 DOCUMENT = ROOT / "docs" / "metrics.md"
 
-#: Grafana's variables, as a panel has them when everything is selected.
+#: Grafana's variables, with the values that a panel gets when everything is selected.
 VARIABLES = {"$__rate_interval": "1m", "$agent": ".*"}
 _SUFFIXES = ("_bucket", "_count", "_sum")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """An expression, and where it stands."""
+    """A PromQL expression, and where it comes from: a file and the title of a panel or the name of a rule."""
 
     where: str
     expression: str
 
 
 def rules() -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Every rule of every file."""
+    """All rules, each with its file."""
     for path in RULES:
         for group in yaml.safe_load(path.read_text())["groups"]:
             for rule in group["rules"]:
@@ -41,12 +41,12 @@ def alerts() -> list[dict[str, Any]]:
 
 
 def recorded() -> set[str]:
-    """Names that recording rules make."""
+    """The metric names that recording rules define."""
     return {rule["record"] for _, rule in rules() if "record" in rule}
 
 
 def panels(dashboard: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The panels of a dashboard, those in rows too."""
+    """All panels of a dashboard, including those in rows."""
     for panel in dashboard["panels"]:
         yield panel
         yield from panel.get("panels", ())
@@ -68,19 +68,19 @@ def rule_expressions() -> Iterator[Asked]:
 
 
 def documented() -> dict[str, str]:
-    """Metric → type, as docs/metrics.md lists them."""
+    """Metric name → type, from docs/metrics.md."""
     return dict(re.findall(r"^\| `(rater_\w+)` \| (\w+) \|", DOCUMENT.read_text(), re.MULTILINE))
 
 
 def metrics_in(expression: str) -> set[str]:
-    """The rater's metrics an expression names, and what recording rules made."""
+    """The rater's metrics in an expression, including those that recording rules define."""
     found = set(re.findall(r"\brater_\w+|\brater:[\w:]+", expression))
     histograms = {name for name, type_ in documented().items() if type_ == "histogram"}
     return {base_of(name, histograms) for name in found}
 
 
 def base_of(name: str, histograms: set[str]) -> str:
-    """A histogram's name without the suffix of a series."""
+    """A series' metric: a histogram's name without _bucket, _count or _sum; any other name unchanged."""
     for suffix in _SUFFIXES:
         if name.removesuffix(suffix) in histograms:
             return name.removesuffix(suffix)

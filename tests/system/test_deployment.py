@@ -1,6 +1,6 @@
-"""What `docker-compose.yml` starts, started bare: the same commands with the same variables, on the embedded Kafka.
+"""Runs the services of `docker-compose.yml` without containers: the same commands and variables, on the embedded Kafka.
 
-Only where things are differs: brokers, mail server, ports, folders.
+Only addresses, ports and folders differ.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ LOADS = ("load-rates", "load-plans", "load-organizations", "publish-calls")
 
 
 class Bare:
-    """A compose file's services without containers."""
+    """The services of the compose file, run as plain processes."""
 
     def __init__(self, kafka: EmbeddedKafka, mail_port: int, folder: Path) -> None:
         self._services = compose_services()
@@ -36,18 +36,18 @@ class Bare:
         (folder / "run").mkdir()
 
     def start(self, name: str) -> subprocess.Popen[bytes]:
-        """As the image would: its entry point, unless the service has one of its own, and the service's command."""
+        """Start the service's entry point (by default the image's) with the service's command, as a container would."""
         service = self._services[name]
         with (self._folder / f"{name}.log").open("wb") as log:
             command = [*service.get("entrypoint", image_entrypoint()), *service["command"]]
             return subprocess.Popen(self._here(command), env=self._environment(name), stdout=log, stderr=log)
 
     def run(self, name: str) -> None:
-        """Start what ends by itself, and see that it ended well."""
+        """Run a service that ends by itself, and check that its exit code is 0."""
         assert self.start(name).wait(ONCE_TIMEOUT_S) == 0, self.log(name)
 
     def is_healthy(self, name: str) -> bool:
-        """As compose would ask."""
+        """Whether the service's health check succeeds."""
         kind, *command = self._services[name]["healthcheck"]["test"]
         assert kind == "CMD"
         asked = subprocess.run(self._here(command), env=self._environment(name), capture_output=True, timeout=10, check=False)
@@ -55,7 +55,7 @@ class Bare:
 
     @contextmanager
     def running(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Start a service; it is gone at the end of the block."""
+        """Start a service, and kill it at the end of the block."""
         process = self.start(name)
         try:
             yield process
@@ -113,7 +113,7 @@ async def test_the_services_of_the_compose_file_start_load_rate_and_write_mails(
 
 
 async def until(met: Callable[[], bool], bare: Bare, name: str) -> None:
-    """Return once the condition is met, which this service is to bring about."""
+    """Wait until the condition is met. `name` is the service whose log is shown if it is not met in time."""
     deadline_s = time.monotonic() + PROMPT_TIMEOUT_S
     while not await asyncio.to_thread(met):
         assert time.monotonic() < deadline_s, bare.log(name)

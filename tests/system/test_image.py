@@ -1,4 +1,4 @@
-"""The image's build steps without an engine: the same commands in the same order, in other folders than /build and /opt."""
+"""Runs the image's build steps without Docker: the same commands in the same order, in temporary folders."""
 
 import os
 import re
@@ -17,9 +17,9 @@ BUILD_STAGE = DOCKERFILE.read_text().split("\nWORKDIR /build\n")[1].split("\nFRO
 def test_the_build_steps_make_a_rater_that_is_compiled_and_has_no_tools_in_it(tmp_path: Path) -> None:
     uv = ROOT / ".tools" / "venv" / "bin" / "uv"
     if not uv.exists() and shutil.which("uv") is None:
-        pytest.skip("there is no uv here; `make setup` fetches it")
+        pytest.skip("uv is not installed; `make setup` fetches it")
     if shutil.which("gcc") is None:
-        pytest.skip("there is no gcc here, which the build stage installs")
+        pytest.skip("gcc is not installed; in the image the build stage installs it")
     build, opt = tmp_path / "build", tmp_path / "opt"
     build.mkdir()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("RATER_", "VIRTUAL_ENV"))}
@@ -43,7 +43,7 @@ def test_the_build_steps_make_a_rater_that_is_compiled_and_has_no_tools_in_it(tm
 
 
 def copy(source: Path, target: Path) -> None:
-    """As COPY does with what .dockerignore lets through."""
+    """Copy as COPY does, without the files that .dockerignore excludes."""
     if source.is_dir():
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "built"))
     else:

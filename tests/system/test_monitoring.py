@@ -1,6 +1,6 @@
-"""A real Prometheus looks at a real worker under load, and is asked everything that dashboards and alerts ask.
+"""A real Prometheus scrapes a real worker under load, then evaluates all expressions of dashboards and alerts.
 
-The load is the demo's: calls of every kind, cards that are charged and declined, mails; and a catalog row that is faulty.
+The demo makes the load: all kinds of calls, charged and declined cards, mails. The test adds an invalid catalog row.
 """
 
 import asyncio
@@ -32,13 +32,13 @@ SCRAPED_S = 12.0
 UP_S = 60.0
 COMPARISON = re.compile(r"^(.*?)\s(==|>|<|!=)\s[\d.e]+$", re.DOTALL)
 
-#: What has nothing to say while all is well, and why.
+#: Expressions that have no data while all is well, and why.
 SILENT = {
-    'absent(rater_tasks{agent="rating"})': "somebody rates",
-    "time() - min(rater_recharges_pending_oldest_timestamp_seconds)": "every charge has an outcome at once",
-    "time() - min(rater_notifications_pending_oldest_timestamp_seconds)": "every mail is taken at once",
+    'absent(rater_tasks{agent="rating"})': "a worker rates",
+    "time() - min(rater_recharges_pending_oldest_timestamp_seconds)": "every charge has an outcome immediately",
+    "time() - min(rater_notifications_pending_oldest_timestamp_seconds)": "every mail is accepted immediately",
 }
-#: Looks back further than any test lasts, or compares two things of which one is small: its parts are asked for instead.
+#: Alerts that look back longer than the test runs, or compare with a value that stays small here: their parts are evaluated.
 PARTS = {
     "RaterNoCalls": ['sum(rate(rater_input_records_total{agent="rating",topic=~".*telephony[.]cdr[.]v1"}[15m]))'],
     "RaterAccountsSuspended": ['sum(rater_accounts{status="suspended"})'],
@@ -62,7 +62,7 @@ PARTS = {
 
 
 class Prometheus:
-    """A server that scrapes one worker every second, with the rules of deploy/."""
+    """A Prometheus server that scrapes one worker every second, with the rules from deploy/."""
 
     def __init__(self, folder: Path, worker_port: int) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
@@ -98,14 +98,14 @@ class Prometheus:
             raise AssertionError(f"{query}: {error.read().decode()}") from error
 
     def ask(self, expression: str) -> list[Any]:
-        """The samples an expression gives now."""
+        """The samples that an expression returns now."""
         found: list[Any] = self.get("query", query=expression)["result"]
         return found
 
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """Prometheus, once it has watched a worker through the demo."""
+    """Prometheus, after it has scraped a worker during the demo."""
     tool_or_skip("prometheus")
     folder = tmp_path_factory.mktemp("monitoring")
     port = free_port()
@@ -126,7 +126,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
         until(lambda: server.ask("rater_catalog_faulty_rows > 0"), demo)
         until(lambda: server.ask("rater_timer_commands_total > 0"), demo)
         until(lambda: server.ask("sum(rater_commands_refused_total) > 0"), demo)
-        time.sleep(SCRAPED_S)  # a rate needs some scrapes before and after
+        time.sleep(SCRAPED_S)  # rate() needs several scrapes before and after a change
         yield server
     finally:
         demo.send_signal(signal.SIGINT)
@@ -158,11 +158,11 @@ def test_an_alert_has_data_to_judge_by(watched: Prometheus, alert: dict[str, Any
 
 def test_nothing_is_alarming_about_a_worker_that_works(watched: Prometheus) -> None:
     firing = {alert["labels"]["alertname"] for alert in watched.get("alerts")["alerts"] if alert["state"] == "firing"}
-    assert firing <= {"RaterConflictingDuplicates"}, "the demo has two calls under one id"
+    assert firing <= {"RaterConflictingDuplicates"}, "the demo has two different calls with the same id"
 
 
 def test_what_is_exposed_is_what_is_documented(watched: Prometheus) -> None:
-    """But for the moments since when something waits: nothing does for long here."""
+    """Except the timestamps of the oldest waiting item: in this test nothing waits for long."""
     known = watched.get("metadata", limit="10000")
     exposed = {name: entries[0]["type"] for name, entries in known.items() if name.startswith("rater_")}
     told = {name.removesuffix("_total"): type_ for name, type_ in documented().items()}
@@ -183,7 +183,7 @@ def has_data(server: Prometheus, each: Asked) -> bool:
 
 
 def quick_rules(folder: Path) -> list[Path]:
-    """The rules, evaluated every second."""
+    """Copies of the rule files that are evaluated every second."""
     made = []
     for path in RULES:
         content = yaml.safe_load(path.read_text())

@@ -1,4 +1,4 @@
-"""`docker-compose.yml` without an engine: valid, closed to the network, and made of settings and commands that there are.
+"""Tests of `docker-compose.yml` without Docker: it is valid, closed to the network, and uses existing settings and commands.
 
 `tests/system/test_deployment.py` runs its commands.
 """
@@ -49,7 +49,7 @@ def test_a_service_is_pinned_bounded_and_without_privileges(name: str, service: 
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["restart"] == ("on-failure:5" if name in RUN_ONCE else "unless-stopped")
-    assert service.get("read_only", False) or name == "kafka", "the broker's image writes its configuration when it starts"
+    assert service.get("read_only", False) or name == "kafka", "only the broker's image writes configuration at its start"
 
 
 @each_service

@@ -1,4 +1,4 @@
-"""The image without an engine: linted, and what its Dockerfile says is so."""
+"""Tests of the image without Docker: the Dockerfile is linted, and what it says is checked."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""`deploy/kubernetes` without a cluster: kustomize builds it, each object is valid by its schema and as the rater needs it."""
+"""Tests of `deploy/kubernetes` without a cluster: kustomize builds it; each object fits its schema and the rater's needs."""
 
 import json
 import re
@@ -14,20 +14,20 @@ from rater.settings import Settings
 from tests.deploy_files import KUBERNETES, built, image_entrypoint, pods, raters, schemas_of, setting_variables
 
 OVERLAY = "overlays/example"
-#: Supported now, and what clusters that are not upgraded often run.
+#: An older Kubernetes that many clusters still run, and a current one.
 VERSIONS = ("1.31", "1.34")
 PROBE = ["python", "-m", "rater.ops.probe"]
 STATEFUL = ("rater-rating", "rater-agents")
 
 
 def the(kind: str, name: str) -> dict[str, Any]:
-    """An object of the example, by what it is and is called."""
+    """An object of the example overlay, by kind and name."""
     (found,) = (made for made in built(OVERLAY) if (made["kind"], made["metadata"]["name"]) == (kind, name))
     return found
 
 
 def settings_of(pod: dict[str, Any]) -> dict[str, str]:
-    """A pod's variables, where they come from ConfigMaps and from the manifest."""
+    """A pod's environment variables, from ConfigMaps and from the manifest."""
     maps = {made["metadata"]["name"]: made["data"] for made in built(OVERLAY) if made["kind"] == "ConfigMap"}
     container = pod["containers"][0]
     found: dict[str, str] = {}
@@ -54,7 +54,7 @@ def test_what_operators_bring_is_valid_by_their_schemas() -> None:
 
 
 def closed(schema: dict[str, Any]) -> dict[str, Any]:
-    """The same schema, which refuses fields it doesn't know: an API server would drop them in silence."""
+    """The same schema, but it refuses unknown fields. An API server would drop them without a message."""
     if schema.get("type") == "object" and "properties" in schema:
         known = {name: closed(inner) for name, inner in schema["properties"].items()}
         return schema | {"properties": known, "additionalProperties": False} if known.keys() - {"metadata"} else schema
@@ -95,7 +95,7 @@ def test_the_pods_are_restricted_and_have_no_token_of_the_cluster() -> None:
         }
         assert container["resources"]["requests"].keys() == {"cpu", "memory"}
         assert "memory" in container["resources"]["limits"]
-        assert "command" not in container, "the image's own entry point starts it"
+        assert "command" not in container, "the image's entry point must start it"
 
 
 @pytest.mark.parametrize("name", STATEFUL)
@@ -106,7 +106,7 @@ def test_a_worker_is_started_by_a_command_there_is_and_probed_from_inside(name: 
     worker.make_context("worker", container["args"][1:])
     for probe, what in (("startupProbe", "livez"), ("livenessProbe", "livez"), ("readinessProbe", "readyz")):
         assert container[probe]["exec"]["command"] == [*PROBE, what]
-        assert container[probe]["timeoutSeconds"] > 4, "the probe's own patience"
+        assert container[probe]["timeoutSeconds"] > 4, "must be longer than the probe's own timeout"
 
 
 @pytest.mark.parametrize("name", STATEFUL)
@@ -179,7 +179,7 @@ def test_keda_goes_by_the_raters_own_group_and_topic_and_never_beyond_its_partit
     assert trigger["consumerGroup"] == settings.get("RATER_APP_ID", Settings.model_fields["app_id"].default)
     assert trigger["bootstrapServers"] == settings["RATER_BOOTSTRAP"]
     assert scaled["maxReplicaCount"] == int(settings["RATER_PARTITIONS"]) == topics.account_partitions
-    assert "replicas" not in the("StatefulSet", "rater-rating")["spec"], "what is applied again must not undo KEDA's number"
+    assert "replicas" not in the("StatefulSet", "rater-rating")["spec"], "applying it again must not reset KEDA's number"
 
 
 def test_scaling_down_waits_out_a_session_many_times_over() -> None:

@@ -1,6 +1,6 @@
-"""Rules, runbooks and dashboards: sound by Prometheus' own tools, and about metrics that there are.
+"""Rules, runbooks and dashboards: Prometheus' own tools accept them, and they use only metrics that exist.
 
-`tests/system/test_monitoring.py` asks all of it of a real Prometheus.
+`tests/system/test_monitoring.py` sends all expressions to a real Prometheus.
 """
 
 import json
