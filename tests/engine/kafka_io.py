@@ -15,16 +15,24 @@ OUTPUTS = ("rated", "states")
 async def make_topics(
     bootstrap: str, prefix: str, partitions: int, configs: Mapping[str, Mapping[str, str]] | None = None
 ) -> None:
-    names = [*INPUTS, *OUTPUTS, "changelog"]
+    """The toy worker's topics."""
     given = {"changelog": {"cleanup.policy": "compact"}, **(configs or {})}
+    names = {prefix + name: given.get(name, {}) for name in (*INPUTS, *OUTPUTS, "changelog")}
+    await create(bootstrap, list(names), partitions, names)
+
+
+async def create(
+    bootstrap: str, names: Sequence[str], partitions: int, configs: Mapping[str, Mapping[str, str]] | None = None
+) -> None:
+    """Create topics; return when the broker knows them all."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
         await admin.create_topics(
-            [NewTopic(prefix + name, partitions, 1, topic_configs=dict(given.get(name, {}))) for name in names]
+            [NewTopic(name, partitions, 1, topic_configs=dict((configs or {}).get(name, {}))) for name in names]
         )
         while True:
-            described = await admin.describe_topics([prefix + name for name in names])
+            described = await admin.describe_topics(list(names))
             if all(not topic["error_code"] and len(topic["partitions"]) == partitions for topic in described):
                 return
             await asyncio.sleep(0.05)
