@@ -60,7 +60,7 @@ class Health:
 async def watched(settings: Settings, apps: Sequence[EngineApp]) -> AsyncIterator[None]:
     """Serve health and metrics of the apps until the block ends.
 
-    Raises FatalError if the configured host or port can't be listened on.
+    Raises FatalError if `http_port` is set and can't be listened on.
     """
     health = Health(apps)
     token = None if settings.http_token is None else settings.http_token.get_secret_value()
@@ -108,7 +108,10 @@ def _verdict(what: str, good: bool, reasons: Sequence[str]) -> web.Response:
 
 
 async def _listen(runner: web.AppRunner, host: str, port: int | None) -> int:
-    """Listen on `port`, or on the first free one of `PORTS`. Returns the port. Raises FatalError if `port` can't be used."""
+    """Listen on `port`, or if it is None on the first free one of `PORTS`. Returns the port.
+
+    Raises FatalError if `port` is given and can't be listened on.
+    """
     for candidate in (*PORTS, 0) if port is None else (port,):
         try:
             await web.TCPSite(runner, host, candidate).start()
