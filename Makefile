@@ -1,4 +1,4 @@
-# Needs Python 3.11 or later and make; everything else is fetched into this folder, and Kafka into the user's cache.
+# You need Python 3.11 or later and make. Everything else is downloaded into this folder, and Kafka into your user cache.
 UV_VERSION := 0.13.9
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 RUN := .venv/bin
@@ -23,7 +23,7 @@ check: $(COMPILED)
 bench: $(COMPILED)
 	$(RUN)/python -m tests.bench $(BENCH)
 
-# Faults of every kind for some minutes; the seed of a run that failed repeats its schedule: make chaos seed=7 minutes=2
+# Injects faults of every kind for some minutes. To repeat a failed run's schedule, give its seed: make chaos seed=7 minutes=2
 chaos: $(COMPILED)
 	$(RUN)/python -m tests.chaos $(if $(seed),--seed $(seed)) $(if $(minutes),--minutes $(minutes))
 
@@ -43,7 +43,7 @@ $(WATCHER): $(READY)
 	@touch $@
 
 .tools/uv-$(UV_VERSION):
-	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or later is needed and was not found; say which with PYTHON=/path/to/python3" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or later not found; name one with PYTHON=/path/to/python3" >&2; exit 1; }
 	$(PYTHON) -m venv --clear .tools/venv
 	.tools/venv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@touch $@

@@ -1,8 +1,14 @@
-"""Settings of a process: from the environment (`RATER_…`), else from a TOML file, else the defaults below.
+"""The settings of a process.
 
-`RATER_SETTINGS_FILE` names the TOML file; its keys are the field names. Every name carries its unit, every
-number its bounds; an unknown key in the file or a value out of bounds stops the process before it touches
-anything. A secret may come from a file of its own instead: RATER_KAFKA_PASSWORD_FILE names the one with RATER_KAFKA_PASSWORD.
+A setting comes from the first of these places that has it:
+
+1. the environment: `RATER_BOOTSTRAP` for the field `bootstrap`
+2. a file of its own, for secrets: `RATER_KAFKA_PASSWORD_FILE` names the file that holds `kafka_password`
+3. the TOML file that `RATER_SETTINGS_FILE` names; its keys are the field names
+4. the default below
+
+Names carry their units and numbers have bounds. An unknown key in the TOML file or a value out of bounds stops the process
+before it connects to anything.
 """
 
 import os
@@ -25,153 +31,247 @@ from rater.kafka.connection import Connection, tls_context
 __all__ = ["Settings"]
 
 _NAME = r"^[A-Za-z0-9._-]+$"
-_SAFE_URL = r"^(https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/]).+"  # in the clear only within this machine
+_SAFE_URL = r"^(https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/]).+"  # unencrypted only within this machine
 _MIB = 1024 * 1024
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="RATER_", extra="forbid", frozen=True, hide_input_in_errors=True)
+    """Every setting. The text under a field is its description."""
 
-    bootstrap: str = Field(default="127.0.0.1:9092", description="Kafka brokers, host:port, comma separated.")
+    model_config = SettingsConfigDict(
+        env_prefix="RATER_", extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True
+    )
+
+    # Connection to Kafka
+
+    bootstrap: str = "127.0.0.1:9092"
+    """Kafka brokers, as `host:port`, comma separated. Name two or three, so that one of them may be down."""
+
     kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
-    kafka_plaintext_allowed: bool = Field(default=False, description="Needed to reach brokers elsewhere without TLS.")
-    kafka_ca_file: Path | None = Field(default=None, description="Whose certificates are believed, instead of the system's.")
-    kafka_cert_file: Path | None = Field(default=None, description="This client's own certificate, where brokers want one.")
-    kafka_key_file: Path | None = None
-    kafka_sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = "SCRAM-SHA-512"
-    kafka_user: str | None = None
-    kafka_password: SecretStr | None = None
+    """How to connect to the brokers: `ssl` encrypts, `sasl_` logs in with a user and password. Use `sasl_ssl` in production."""
 
-    topic_prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,100}$", description="Put before every topic's name.")
-    app_id: str = Field(
-        default="rater",
-        pattern=_NAME,
-        max_length=100,
-        description="Consumer group, and first part of every transactional id. Changing it is starting anew.",
-    )
-    instance_id: str | None = Field(
-        default=None,
-        pattern=_NAME,
-        max_length=100,
-        description="Static group membership: a worker that comes back under its id gets its partitions at once.",
-    )
-    data_dir: Path = Field(default=Path("rater-data"), description="Local stores: a cache, never the only copy.")
-    partitions: int = Field(default=4, ge=1, le=1000, description="Partitions of the account topics, for creating them.")
-    replication_factor: int = Field(default=1, ge=1, le=5, description="Copies of the topics, for creating them.")
+    kafka_plaintext_allowed: bool = False
+    """Allows unencrypted connections to brokers on other machines. Set it only if the network is safe by other means."""
+
+    kafka_ca_file: Path | None = None
+    """PEM file of the certificate authorities to trust for brokers. By default the system's."""
+
+    kafka_cert_file: Path | None = None
+    """PEM file of this client's certificate. Set it and `kafka_key_file` if the brokers require one."""
+
+    kafka_key_file: Path | None = None
+    """PEM file of the private key of `kafka_cert_file`."""
+
+    kafka_sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = "SCRAM-SHA-512"
+    """SASL mechanism to log in with. Set it to one that the brokers offer."""
+
+    kafka_user: str | None = None
+    """SASL user. Required if `kafka_security` is `sasl_ssl` or `sasl_plaintext`."""
+
+    kafka_password: SecretStr | None = None
+    """SASL password of `kafka_user`."""
+
+    # Identity and place
+
+    topic_prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,100}$")
+    """Put before every topic name. Give each installation on a cluster its own, and don't change it once there is data."""
+
+    app_id: str = Field(default="rater", pattern=_NAME, max_length=100)
+    """Consumer group of the rating agent; also begins the other groups' names and every transactional id.
+
+    Don't change it: a new `app_id` has no state and processes all input from the beginning.
+    """
+
+    instance_id: str | None = Field(default=None, pattern=_NAME, max_length=100)
+    """Id for static group membership: a worker that restarts under its id gets its partitions back at once.
+
+    Use a name that is unique among the workers and stays the same after a restart, such as the pod's name.
+    """
+
+    data_dir: Path = Path("rater-data")
+    """Folder for the local stores. Use a disk that survives a restart. They are a cache: a lost one is rebuilt from Kafka."""
+
+    partitions: int = Field(default=4, ge=1, le=1000)
+    """Partitions per account topic: created by `rater topics apply`, checked by each worker. Fixed once there is data."""
+
+    replication_factor: int = Field(default=1, ge=1, le=5)
+    """Copies of each topic that `rater topics apply` creates. If not set, it makes 3, or one per broker if there are fewer."""
+
+    # Batches
 
     batch_records_max: int = Field(default=8000, ge=1, le=100_000)
+    """Maximum number of input records in a batch (one transaction of one partition). Also limits how many are read ahead."""
+
     batch_bytes_max: int = Field(default=16 * _MIB, ge=64 * 1024, le=256 * _MIB)
-    fetch_bytes_max: int = Field(
-        default=4 * _MIB, ge=64 * 1024, le=64 * _MIB, description="Fetched of one partition in one request."
-    )
-    fetch_wait_ms_max: int = Field(
-        default=100,
-        ge=1,
-        le=5000,
-        description="How long the broker holds a fetch that finds nothing. Short: others on the node wait meanwhile.",
-    )
-    output_batch_bytes_max: int = Field(
-        default=900_000,
-        ge=16_384,
-        le=8 * _MIB,
-        description="Before compression, of one record batch; below max.message.bytes of every output topic.",
-    )
-    output_compression: Literal["none", "snappy", "lz4", "zstd"] = Field(
-        default="zstd",
-        description="Of outputs and changelog. aiokafka packs lz4 at its highest level, at ten times snappy's cost.",
-    )
-    merge_wait_ms_max: int = Field(
-        default=1000,
-        ge=0,
-        le=60_000,
-        description="How long a topic that has not been read to its end may hold back the others of its task.",
-    )
+    """Maximum bytes of input values in a batch. Also limits how much is read ahead. Lower it to save memory."""
+
+    fetch_bytes_max: int = Field(default=4 * _MIB, ge=64 * 1024, le=64 * _MIB)
+    """Maximum bytes that one request fetches from one partition. Lower it to save memory."""
+
+    fetch_wait_ms_max: int = Field(default=100, ge=1, le=5000)
+    """How long a broker may hold a fetch that finds no records, in ms. Keep it short: its other partitions wait meanwhile."""
+
+    output_batch_bytes_max: int = Field(default=900_000, ge=16_384, le=8 * _MIB)
+    """Maximum bytes of a record batch to write, before compression. Keep it below each output topic's `max.message.bytes`."""
+
+    output_compression: Literal["none", "snappy", "lz4", "zstd"] = "zstd"
+    """Compression of outputs and changelog. Avoid `lz4`: aiokafka uses its highest level, at ten times snappy's cost."""
+
+    merge_wait_ms_max: int = Field(default=1000, ge=0, le=60_000)
+    """How long an input topic whose next record isn't known yet may hold back the other topics of its partition, in ms.
+
+    A higher value keeps records in timestamp order when a broker is slow; a lower one lets the other topics go on.
+    """
+
+    # Consumer group, time limits, health
 
     session_timeout_ms: int = Field(default=10_000, ge=1000, le=300_000)
+    """A worker that sends no heartbeat for this long, in ms, loses its partitions.
+
+    With `instance_id`, set it longer than a restart takes: the worker gets its partitions back and no other worker notices.
+    """
+
     heartbeat_interval_ms: int = Field(default=2000, ge=100, le=60_000)
+    """Time between heartbeats, in ms. Keep it below a third of `session_timeout_ms`."""
+
     rebalance_timeout_ms: int = Field(default=30_000, ge=1000, le=300_000)
-    broker_timeout_ms: int = Field(
-        default=15_000, ge=500, le=120_000, description="For each step of a transaction, then it is aborted."
-    )
+    """How long workers have to rejoin their group in a rebalance, in ms. Batches in progress get half of it to finish."""
+
+    broker_timeout_ms: int = Field(default=15_000, ge=500, le=120_000)
+    """Time limit for a request to a broker or a step of a transaction, in ms. After it the batch is aborted and retried.
+
+    The brokers' `transaction.max.timeout.ms` must be at least four times this.
+    """
+
     retry_wait_ms_max: int = Field(default=5000, ge=10, le=60_000)
-    stall_ms_max: int = Field(
-        default=60_000,
-        ge=1000,
-        le=3_600_000,
-        description="A partition that lags and has not moved for so long makes the worker not alive.",
-    )
-    accept_lost_input: bool = Field(
-        default=False,
-        description="Go on when retention has taken input that was never processed, instead of refusing to start.",
-    )
-    stall_is_fatal: bool = Field(default=False, description="Then end the worker instead of only reporting it.")
+    """Maximum wait between two retries after a broker error, in ms. The first waits are shorter."""
+
+    stall_ms_max: int = Field(default=60_000, ge=1000, le=3_600_000)
+    """`/livez` reports a worker as not alive when a partition has lag and hasn't moved for this long, in ms."""
+
+    stall_is_fatal: bool = False
+    """Ends the worker after `stall_ms_max` without progress. Set it if nothing watches `/livez`."""
+
+    accept_lost_input: bool = False
+    """Lets a worker start although retention deleted input that was never processed. Set it for one start, then remove it."""
+
     shutdown_ms_max: int = Field(default=4500, ge=500, le=60_000)
+    """Time limit for shutting down, in ms; after it the process exits with 1. Keep it below your platform's kill timeout."""
 
-    store_cache_bytes: int = Field(default=32 * _MIB, ge=_MIB, le=8192 * _MIB, description="Of one partition.")
-    store_age_ms_max: int = Field(
-        default=12 * 3_600_000,
-        ge=60_000,
-        le=24 * 3_600_000,
-        description=(
-            "A local store left behind for longer is rebuilt: the changelog may have dropped deletions it never saw. "
-            "Keep it below the changelog's delete.retention.ms."
-        ),
-    )
+    # Local store
 
-    log_format: Literal["auto", "console", "json"] = Field(
-        default="auto", description="auto: for people on a terminal, JSON everywhere else."
-    )
-    tracing: bool = Field(
-        default=False, description="A span a batch, by OpenTelemetry; where to is said by its own OTEL_… variables."
-    )
-    http_host: str = Field(default="127.0.0.1", description="Where /livez, /readyz and /metrics are.")
-    http_port: int | None = Field(
-        default=None, ge=0, le=65_535, description="By default the first free one of 9480 to 9499; 0: any free one."
-    )
-    http_token: SecretStr | None = Field(
-        default=None, min_length=16, description="Needed off loopback: then every request says `Authorization: Bearer …`."
-    )
+    store_cache_bytes: int = Field(default=32 * _MIB, ge=_MIB, le=8192 * _MIB)
+    """Size of the local store's read cache, in bytes per partition."""
 
-    payment_gateway: Literal["stripe", "webhook"] | None = Field(
-        default=None, description="Who takes the money of top-ups: Stripe, or a payment service of the operator's own."
-    )
-    payment_timeout_ms: int = Field(default=10_000, ge=100, le=14_000, description="For a charge, then it is asked about.")
-    payment_concurrency_max: int = Field(default=32, ge=1, le=1000, description="Charges under way at once in a process.")
-    payment_failures_max: int = Field(default=5, ge=1, le=1000, description="Of the gateway, in a row, then charges wait.")
-    payment_shut_ms: int = Field(default=30_000, ge=100, le=3_600_000, description="How long charges wait then, at most.")
-    payment_stop_file: Path | None = Field(default=None, description="While this file exists, no charge is begun.")
-    payment_not_before: AwareDatetime | None = Field(
-        default=None, description="Requests from before then are left to who took payments before: no card is charged."
-    )
-    payment_webhook_url: str | None = Field(default=None, pattern=_SAFE_URL, description="The operator's payment service.")
-    payment_webhook_secret: SecretStr | None = Field(default=None, description="What is sent there is signed with it: whsec_….")
+    store_age_ms_max: int = Field(default=12 * 3_600_000, ge=60_000, le=24 * 3_600_000)
+    """A local store that was out of use for longer than this, in ms, is rebuilt: it may have missed deletions.
+
+    Keep it below the changelog topics' `delete.retention.ms`.
+    """
+
+    # Log, traces, health and metrics
+
+    log_format: Literal["auto", "console", "json"] = "auto"
+    """Log format. `console` is text for people; `auto` is `console` on a terminal and `json` everywhere else."""
+
+    tracing: bool = False
+    """Exports one OpenTelemetry span per batch. Needs the extra `tracing`; the usual `OTEL_…` variables set the destination."""
+
+    http_host: str = "127.0.0.1"
+    """Address to serve `/livez`, `/readyz` and `/metrics` on. An address other than loopback needs `http_token`."""
+
+    http_port: int | None = Field(default=None, ge=0, le=65_535)
+    """Port to serve them on; 0 picks any free one. By default the first free port from 9480 to 9499, for several workers."""
+
+    http_token: SecretStr | None = Field(default=None, min_length=16)
+    """If set, every request to them must carry it as `Authorization: Bearer …`. At least 16 characters."""
+
+    # Recharge agent
+
+    payment_gateway: Literal["stripe", "webhook"] | None = None
+    """What charges cards: Stripe, or a payment service of your own (`webhook`). If not set, the recharge agent doesn't run."""
+
+    payment_timeout_ms: int = Field(default=10_000, ge=100, le=14_000)
+    """Time limit for a charge, in ms. After it the outcome is unknown and the agent asks again under the same key."""
+
+    payment_concurrency_max: int = Field(default=32, ge=1, le=1000)
+    """Maximum number of charges a process has in progress at once. Keep it within your gateway's limits."""
+
+    payment_failures_max: int = Field(default=5, ge=1, le=1000)
+    """After this many gateway failures in a row the circuit breaker opens and charges wait."""
+
+    payment_shut_ms: int = Field(default=30_000, ge=100, le=3_600_000)
+    """Maximum time the circuit breaker stays open before it lets one charge through, in ms. The minimum is half of it."""
+
+    payment_stop_file: Path | None = None
+    """While this file exists no charge begins; those in progress finish. Create it to stop payments, delete it to resume."""
+
+    payment_not_before: AwareDatetime | None = None
+    """Ignore requests older than this (RFC 3339 with a zone); the previous payment system handles them."""
+
+    payment_webhook_url: str | None = Field(default=None, pattern=_SAFE_URL)
+    """URL of your payment service, for `payment_gateway` `webhook`. HTTPS, except on this machine."""
+
+    payment_webhook_secret: SecretStr | None = None
+    """Key that signs requests to your payment service: `whsec_` and the base64 of at least 24 bytes."""
+
     stripe_api_key: SecretStr | None = None
-    stripe_api_url: str | None = Field(default=None, pattern=_SAFE_URL, description="Instead of Stripe's own: for tests.")
-    stripe_webhook_secrets: SecretStr | None = Field(
-        default=None, description="whsec_…, comma separated: Stripe's webhooks are taken in, and checked with these."
-    )
-    stripe_webhook_host: str = "127.0.0.1"
-    stripe_webhook_port: int = Field(default=8481, ge=1, le=65_535)
+    """Restricted Stripe key that may write PaymentIntents and read PaymentMethods. Required for `payment_gateway` `stripe`."""
 
-    mail_host: str | None = Field(default=None, description="The mail server that takes notifications.")
+    stripe_api_url: str | None = Field(default=None, pattern=_SAFE_URL)
+    """URL to use instead of Stripe's. For tests only."""
+
+    stripe_webhook_secrets: SecretStr | None = None
+    """Secrets to check Stripe's webhooks with: `whsec_…`, comma separated. If not set, the agent doesn't listen for any."""
+
+    stripe_webhook_host: str = "127.0.0.1"
+    """Address to listen on for Stripe's webhooks. Put a TLS proxy in front of it."""
+
+    stripe_webhook_port: int = Field(default=8481, ge=1, le=65_535)
+    """Port to listen on for Stripe's webhooks."""
+
+    # Notification agent
+
+    mail_host: str | None = None
+    """SMTP server that sends notifications. Needs `mail_from`. If not set, no mail is sent."""
+
     mail_port: int = Field(default=587, ge=1, le=65_535)
+    """Port of the mail server."""
+
     mail_security: Literal["starttls", "tls", "none"] = "starttls"
-    mail_plaintext_allowed: bool = Field(default=False, description="Needed for mail_security none off this machine.")
-    mail_ca_file: Path | None = Field(default=None, description="Whose certificates are believed, instead of the system's.")
+    """Encryption to the mail server: `tls` from the first byte, `starttls` after the greeting, `none` not at all."""
+
+    mail_plaintext_allowed: bool = False
+    """Allows `mail_security` `none` to a mail server on another machine."""
+
+    mail_ca_file: Path | None = None
+    """PEM file of the certificate authorities to trust for the mail server. By default the system's."""
+
     mail_user: str | None = None
+    """User to log in to the mail server as. Set both it and `mail_password`, or neither."""
+
     mail_password: SecretStr | None = None
-    mail_from: str | None = Field(default=None, description="The sender's address.")
-    mail_templates: Path | None = Field(default=None, description="A folder of templates that go before the rater's own.")
-    notify_webhook_url: str | None = Field(default=None, pattern=_SAFE_URL, description="Where notifications are posted.")
-    notify_webhook_secret: SecretStr | None = Field(
-        default=None, description="What is posted there is signed with it: whsec_…."
-    )
-    notify_timeout_ms: int = Field(default=10_000, ge=100, le=14_000, description="For a mail or a webhook.")
+    """Password of `mail_user`."""
+
+    mail_from: str | None = None
+    """Sender address of every mail. Required with `mail_host`."""
+
+    mail_templates: Path | None = None
+    """Folder with your own mail templates. Each replaces the built-in template of the same name."""
+
+    notify_webhook_url: str | None = Field(default=None, pattern=_SAFE_URL)
+    """URL that notifications are posted to. HTTPS, except on this machine. Needs `notify_webhook_secret`."""
+
+    notify_webhook_secret: SecretStr | None = None
+    """Key that signs those requests: `whsec_` and the base64 of at least 24 bytes."""
+
+    notify_timeout_ms: int = Field(default=10_000, ge=100, le=14_000)
+    """Time limit for one mail or webhook, in ms. After it the delivery is retried later."""
 
     @cached_property
     def brokers(self) -> Connection:
-        """How Kafka is reached. Raises ValueError where a certificate's file is no use."""
+        """How to connect to Kafka. Raises ValueError if a certificate file can't be used."""
         options: dict[str, Any] = {"security_protocol": self.kafka_security.upper()}
         if "ssl" in self.kafka_security:
             try:
@@ -186,52 +286,55 @@ class Settings(BaseSettings):
         return Connection(self.bootstrap, options)
 
     @model_validator(mode="after")
-    def _kafka_is_guarded(self) -> "Settings":
-        """Nothing leaves this machine in the clear by an oversight."""
+    def _check_kafka(self) -> "Settings":
+        """Unencrypted traffic to another machine must be asked for, never a default."""
         hosts = [address.strip().rpartition(":")[0].strip("[]") for address in self.bootstrap.split(",")]
         away = [host for host in hosts if host not in _LOOPBACK]
         if away and "ssl" not in self.kafka_security and not self.kafka_plaintext_allowed:
             raise ValueError(
-                f"bootstrap {', '.join(away)} is not this machine and kafka_security is {self.kafka_security}: calls and money "
-                "would cross the network in the clear. Set kafka_security to sasl_ssl or ssl, or kafka_plaintext_allowed"
+                f"bootstrap names another machine ({', '.join(away)}), and with kafka_security {self.kafka_security} calls "
+                "and money would go there in the clear: set kafka_security to sasl_ssl or ssl, or set kafka_plaintext_allowed"
             )
         if "sasl" in self.kafka_security and (self.kafka_user is None or self.kafka_password is None):
             raise ValueError(f"kafka_security {self.kafka_security} needs kafka_user and kafka_password")
         if "sasl" not in self.kafka_security and (self.kafka_user is not None or self.kafka_password is not None):
-            raise ValueError(f"kafka_user and kafka_password are for kafka_security sasl_ssl, not {self.kafka_security}")
+            raise ValueError(
+                f"kafka_user and kafka_password need kafka_security sasl_ssl or sasl_plaintext, not {self.kafka_security}"
+            )
         if (self.kafka_cert_file is None) != (self.kafka_key_file is None):
-            raise ValueError("kafka_cert_file and kafka_key_file go together")
+            raise ValueError("set both kafka_cert_file and kafka_key_file, or neither")
         _ = self.brokers
         return self
 
     @model_validator(mode="after")
-    def _endpoint_is_guarded(self) -> "Settings":
+    def _check_endpoint(self) -> "Settings":
         if self.http_host not in _LOOPBACK and self.http_token is None:
-            raise ValueError(f"http_host {self.http_host}: whoever asks from elsewhere needs http_token")
+            raise ValueError(f"http_host {self.http_host} is not loopback and needs http_token")
         return self
 
     @model_validator(mode="after")
-    def _notifications_are_whole(self) -> "Settings":
-        """Half a way to tell people is a mistake, not a worker without one."""
+    def _check_notifications(self) -> "Settings":
+        """A channel with only half of its settings is an error; it isn't silently switched off."""
         if self.mail_host is not None:
             if self.mail_from is None:
                 raise ValueError("mail_host needs mail_from")
             if (self.mail_user is None) != (self.mail_password is None):
-                raise ValueError("mail_user and mail_password go together")
+                raise ValueError("set both mail_user and mail_password, or neither")
             local = self.mail_host in _LOOPBACK
             if self.mail_security == "none" and not (local or self.mail_plaintext_allowed):
                 raise ValueError(
-                    "mail_security none: mail would leave this machine in the clear; mail_plaintext_allowed lets it"
+                    f"mail_security none would send mail to {self.mail_host} in the clear: set it to starttls or tls, "
+                    "or set mail_plaintext_allowed"
                 )
         if (self.notify_webhook_url is None) != (self.notify_webhook_secret is None):
-            raise ValueError("notify_webhook_url and notify_webhook_secret go together")
+            raise ValueError("set both notify_webhook_url and notify_webhook_secret, or neither")
         if self.notify_webhook_secret is not None:
             read_secret(self.notify_webhook_secret.get_secret_value())
         return self
 
     @model_validator(mode="after")
-    def _gateway_is_whole(self) -> "Settings":
-        """Half a gateway is a mistake, not a worker without one."""
+    def _check_payments(self) -> "Settings":
+        """A gateway with only half of its settings is an error; it isn't silently switched off."""
         needed = {"stripe": ["stripe_api_key"], "webhook": ["payment_webhook_url", "payment_webhook_secret"]}
         missing = [name for name in needed.get(self.payment_gateway or "", []) if getattr(self, name) is None]
         if missing:
@@ -249,33 +352,37 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Where settings come from, first to last. Raises FileNotFoundError if a file that was named can't be read."""
         del dotenv_settings, file_secret_settings
         sources = [init_settings, env_settings, _SecretFiles(settings_cls)]
         file = os.environ.get("RATER_SETTINGS_FILE")
         if file is not None:
             if not Path(file).is_file():
-                raise FileNotFoundError(f"RATER_SETTINGS_FILE names {file!r}, which is no file")
+                raise FileNotFoundError(f"RATER_SETTINGS_FILE names {file!r}, which is not a file")
             sources.append(TomlConfigSettingsSource(settings_cls, Path(file)))
         return tuple(sources)
 
 
 class _SecretFiles(PydanticBaseSettingsSource):
-    """Any secret `x` may come from the file that RATER_X_FILE names: what stands in it, without the line's end."""
+    """Reads a secret `x` from the file that `RATER_X_FILE` names, without the newline at its end."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """The file's content, if the field is a secret and a file is named for it."""
+        """The content of the secret's file; None if the field is no secret or has no file.
+
+        Raises FileNotFoundError if the file can't be read or the secret is also set directly.
+        """
         variable = f"RATER_{field_name.upper()}"
         file = os.environ.get(f"{variable}_FILE")
         if file is None or SecretStr not in (field.annotation, *get_args(field.annotation)):
             return None, field_name, False
         if variable in os.environ:
-            raise FileNotFoundError(f"{variable} and {variable}_FILE are both set: which is meant?")
+            raise FileNotFoundError(f"{variable} and {variable}_FILE are both set; remove one")
         try:
             return Path(file).read_text().rstrip("\r\n"), field_name, False
         except (OSError, UnicodeDecodeError) as error:
             raise FileNotFoundError(f"{variable}_FILE names {file!r}, which can't be read: {error}") from error
 
     def __call__(self) -> dict[str, Any]:
-        """Every secret that a file is named for."""
+        """Name → value of every secret that comes from a file."""
         found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
         return {name: value for name, value in found.items() if value is not None}

@@ -1,9 +1,11 @@
-"""Where a worker is watched: `/livez`, `/readyz` and `/metrics` over HTTP.
+"""A worker's health and metrics over HTTP: `/livez`, `/readyz` and `/metrics`.
 
-It answers out of the worker's own loop, so a loop that hangs doesn't answer, which is the right answer. Alive means: nothing
-fatal has happened, and no partition stands still with records before it. Ready means: assigned, and every partition restored.
+The endpoint runs in the worker's own event loop, so a worker whose loop hangs doesn't answer, and the probe fails as it should.
 
-It listens on loopback. Elsewhere, or wherever a token is set, every request must bear it.
+- Alive: no fatal error has happened, and no partition with records waiting has stopped moving.
+- Ready: alive, partitions are assigned, and each of them is restored.
+
+By default it listens on loopback. Other addresses need a token; if one is set, every request must carry it.
 """
 
 import hmac
@@ -24,7 +26,7 @@ __all__ = ["PORTS", "Health", "application", "watched"]
 
 log = logging.getLogger(__name__)
 
-#: Tried in turn where no port is set, so that several workers fit on one machine.
+#: If no port is set, the first free one of these is used, so that several workers can run on one machine.
 PORTS = range(9480, 9500)
 _SHUTDOWN_S = 0.5
 
@@ -32,31 +34,34 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Health:
-    """What a process has to say of itself: as well as the worst of its apps."""
+    """Process health: healthy only if every app is."""
 
     def __init__(self, apps: Sequence[EngineApp]) -> None:
         self._apps = apps
 
     def is_alive(self) -> bool:
-        """Whether it can be trusted to go on."""
+        """Whether no app has failed or stalled."""
         return all(app.engine.alive() for app in self._apps)
 
     def is_ready(self) -> bool:
-        """Whether it does its share of the work."""
+        """Whether the process is alive and processes all partitions assigned to it."""
         return self.is_alive() and not self.missing()
 
     def troubles(self) -> list[str]:
-        """Why it is not alive."""
+        """Reasons why the process isn't alive, one line each; empty if it is."""
         return [trouble for app in self._apps for trouble in app.engine.troubles()]
 
     def missing(self) -> list[str]:
-        """Why it is not ready, apart from troubles."""
+        """Other reasons why the process isn't ready, one line each."""
         return [f"{app.conf.id}: {missing}" for app in self._apps for missing in app.engine.missing()]
 
 
 @asynccontextmanager
 async def watched(settings: Settings, apps: Sequence[EngineApp]) -> AsyncIterator[None]:
-    """Answer for the apps until the end of the block. Raises FatalError where a port that was asked for is taken."""
+    """Serve health and metrics of the apps until the block ends.
+
+    Raises FatalError if `http_port` is set and can't be listened on.
+    """
     health = Health(apps)
     token = None if settings.http_token is None else settings.http_token.get_secret_value()
     registry = registry_of(apps, health.is_alive, health.is_ready)
@@ -64,20 +69,20 @@ async def watched(settings: Settings, apps: Sequence[EngineApp]) -> AsyncIterato
     await runner.setup()
     try:
         port = await _listen(runner, settings.http_host, settings.http_port)
-        log.info("watched at http://%s:%d/metrics, /livez, /readyz", settings.http_host, port)
+        log.info("serving /livez, /readyz and /metrics at http://%s:%d", settings.http_host, port)
         yield
     finally:
         await runner.cleanup()
 
 
 def application(health: Health, registry: CollectorRegistry, token: str | None = None) -> web.Application:
-    """The endpoint, without a place to listen at."""
+    """The endpoint as an aiohttp application, for the caller to serve. With a `token`, requests without it get a 401."""
 
     @web.middleware
     async def guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
         given = request.headers.get("Authorization", "")
         if token is not None and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-            return web.Response(status=401, text="a bearer token is needed\n", headers={"WWW-Authenticate": "Bearer"})
+            return web.Response(status=401, text="a bearer token is required\n", headers={"WWW-Authenticate": "Bearer"})
         return await handler(request)
 
     async def livez(_: web.Request) -> web.Response:
@@ -103,7 +108,10 @@ def _verdict(what: str, good: bool, reasons: Sequence[str]) -> web.Response:
 
 
 async def _listen(runner: web.AppRunner, host: str, port: int | None) -> int:
-    """Listen; returns the port."""
+    """Listen on `port`, or if it is None on the first free one of `PORTS`. Returns the port.
+
+    Raises FatalError if `port` is given and can't be listened on.
+    """
     for candidate in (*PORTS, 0) if port is None else (port,):
         try:
             await web.TCPSite(runner, host, candidate).start()
@@ -112,4 +120,4 @@ async def _listen(runner: web.AppRunner, host: str, port: int | None) -> int:
                 raise FatalError(f"http_host {host}, http_port {port}: {error.strerror}") from error
         else:
             return int(runner.addresses[0][1])
-    raise AssertionError("port 0 is any free one")
+    raise AssertionError(f"can't listen on http_host {host}")

@@ -1,9 +1,11 @@
-"""What a process says of itself: one line an event, for people on a terminal, as JSON for machines.
+"""The log: one line per event, as text on a terminal and as JSON everywhere else.
 
-All of it goes through here, our own lines and those of aiokafka, Faust and Stripe's SDK: `logging` collects, structlog writes.
-So there is one place where phone numbers, mail addresses and secrets are masked, whatever part of a line they stand in: text,
-arguments, fields, tracebacks. What is masked: numbers in E.164, `tel:` and `sip:` addresses, mail addresses, credentials in
-URLs, what looks like a key or follows a word like `password`. A bare run of digits is not: it may be an offset or an instant.
+Every line passes through here, the rater's own and those of aiokafka, Faust and Stripe's SDK: `logging` collects them and
+structlog writes them. So phone numbers, mail addresses and secrets are masked in one place, wherever they stand in a line: in
+its text, its arguments, its fields or a traceback.
+
+Masked are E.164 numbers, `tel:` and `sip:` addresses, mail addresses, credentials in URLs, text that looks like a key, and text
+that follows a word like `password`. A bare run of digits is not masked, because it may be an offset or a timestamp.
 """
 
 import logging
@@ -20,9 +22,9 @@ __all__ = ["LogFormat", "mask", "set_up"]
 
 LogFormat = Literal["auto", "console", "json"]
 
-#: They say a lot at info that only their own developers understand.
+#: Loggers limited to warnings: their info lines only help their own developers.
 _CHATTY = ("aiokafka", "asyncio", "faust", "mode", "stripe")
-#: Fields whose value is a number however it is written.
+#: Fields that always hold a phone number and are masked whole, in whatever form it is written.
 _NUMBER_FIELDS = frozenset({"caller", "callee", "number", "phone"})
 
 _CREDENTIALS = re.compile(r"(?<=://)[^\s/@]+@")
@@ -36,7 +38,10 @@ _NUMBER = re.compile(r"\+(\d)[\d ().-]{4,}(\d\d)(?!\d)")
 
 
 def set_up(level: str, log_format: LogFormat = "auto", stream: TextIO | None = None) -> None:
-    """Send everything that is logged from `level` on to `stream` (standard error by default)."""
+    """Write all log lines of `level` and above to `stream`, by default standard error.
+
+    Call it once, at start-up: it replaces the handlers of the root logger.
+    """
     out = sys.stderr if stream is None else stream
     as_json = log_format == "json" or (log_format == "auto" and not out.isatty())
     threshold = logging.getLevelNamesMapping()[level.upper()]
@@ -74,7 +79,7 @@ def set_up(level: str, log_format: LogFormat = "auto", stream: TextIO | None = N
 
 
 def mask(text: str) -> str:
-    """The text without whatever must not be in a log."""
+    """The text with phone numbers, mail addresses and secrets replaced by `…`."""
     text = _CREDENTIALS.sub("…@", text)
     text = _KEYS.sub(r"\1…", text)
     text = _BEARER.sub(r"\1 …", text)
@@ -101,7 +106,7 @@ def _masked(name: str, value: Any) -> Any:
 
 
 def _is_no_service_step(record: logging.LogRecord) -> bool:
-    """Faust says of each of its services when it starts and stops."""
+    """False for the lines that Faust logs when one of its services starts or stops."""
     return record.levelno > logging.INFO or not str(record.msg).startswith("[^")
 
 

@@ -1,7 +1,8 @@
-"""`python -m rater.ops.probe livez|readyz`: asks this machine's worker how it is; exit code 0 for good, 1 for anything else.
+"""`python -m rater.ops.probe livez|readyz` asks the worker on this machine whether it is alive or ready.
 
-For probes that run inside a container: they need neither a client nor a token in a manifest. It reads the settings the worker
-reads (`RATER_HTTP_…`, or the file RATER_SETTINGS_FILE names) with the standard library alone, as it runs every few seconds.
+Exits with 0 if it is, with 1 if it isn't or doesn't answer, with 2 on wrong usage. Made for probes that run inside a container:
+they then need no HTTP client, and no token in a manifest. It reads the worker's own settings (`RATER_HTTP_…`, or the file that
+`RATER_SETTINGS_FILE` names) and imports only the standard library, because it runs every few seconds.
 """
 
 import http.client
@@ -12,11 +13,11 @@ from pathlib import Path
 
 _TIMEOUT_S = 4.0
 _PORT = 9480
-_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - where a worker may listen, asked at home
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - if a worker listens on all addresses, ask it on loopback
 
 
 def main(arguments: list[str]) -> int:
-    """Ask, and say what was answered."""
+    """Print the worker's answer. Returns the exit code."""
     if arguments not in (["livez"], ["readyz"]):
         print("usage: python -m rater.ops.probe livez|readyz", file=sys.stderr)
         return 2
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _setting(name: str) -> str | None:
-    """A setting as the worker has it."""
+    """The setting's value as the worker reads it; None if it isn't set."""
     variable = f"RATER_{name.upper()}"
     if variable in os.environ:
         return os.environ[variable]

@@ -1,4 +1,4 @@
-"""Settings from the environment and from a file."""
+"""Settings from the environment and from files, and which of them are refused."""
 
 from pathlib import Path
 

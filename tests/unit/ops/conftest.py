@@ -1,4 +1,4 @@
-"""Whoever sets logging up leaves it as it was."""
+"""Restores the root logger after each test, because tests here set logging up."""
 
 import logging
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How a worker answers for itself: health, metrics, who may ask, and where."""
+"""Health and metrics over HTTP: what a worker answers, to whom, and on which port."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ TOKEN = "correct-horse-battery"
 
 
 class Engine:
-    """As much of an engine as health asks for."""
+    """The part of an engine that `Health` uses."""
 
     def __init__(self) -> None:
         self.wrong: list[str] = []
@@ -51,7 +51,7 @@ async def http() -> AsyncIterator[ClientSession]:
 
 @pytest.fixture
 def port() -> int:
-    """A port that nobody listens on."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -157,7 +157,7 @@ async def test_the_probe_asks_the_machines_own_worker(tmp_path: Path, port: int)
 
 
 async def probe(path: str, environment: dict[str, str]) -> tuple[int, bool]:
-    """The exit code, and whether nobody answered."""
+    """Run the probe. Returns its exit code, and whether it printed that it got no answer."""
     command = [sys.executable, "-m", "rater.ops.probe", path]
     process = await asyncio.create_subprocess_exec(*command, env=os.environ | environment, stdout=subprocess.PIPE)
     said, _ = await process.communicate()

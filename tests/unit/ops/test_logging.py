@@ -1,4 +1,4 @@
-"""What is logged, how, and what never is."""
+"""The log: its form, its levels, and that personal data and secrets are masked."""
 
 import io
 import json
@@ -23,7 +23,7 @@ log = logging.getLogger("rater.tests")
 
 
 def said(act: Callable[[], object], level: str = "info") -> list[dict[str, Any]]:
-    """The lines of JSON that come of an act."""
+    """The JSON lines that `act` logs."""
     out = io.StringIO()
     set_up(level, "json", out)
     act()

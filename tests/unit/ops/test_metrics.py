@@ -1,4 +1,4 @@
-"""The metrics: named as documented, of what is committed, and free of whatever a record brings in."""
+"""The metrics: their names, their values, and that each of them is documented."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""A span a batch: what it says, what it links to, and that a batch that failed is seen to have failed."""
+"""One span per batch: its attributes, its links, and that it shows a failed batch as an error."""
 
 import pytest
 from click.testing import CliRunner
