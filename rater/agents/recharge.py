@@ -94,12 +94,12 @@ class RechargeProcessor:
 
     async def tick(self, now_ms: int) -> None:
         """Try what is due, as many at once as there is room for."""
-        room = self._breaker.room()
-        if not room:
+        permits = self._breaker.permits()
+        if not permits:
             self._shut_until_ms = now_ms + SHUT_POLL_MS
             return
         due: list[tuple[bytes, Waiting]] = []
-        while self._queue and len(due) < room and self._queue[0][0] <= now_ms:
+        while self._queue and len(due) < permits and self._queue[0][0] <= now_ms:
             name = heapq.heappop(self._queue)[1]
             row = self._state.get(_WAITING + name)
             assert row is not None, name
