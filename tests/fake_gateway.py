@@ -19,7 +19,7 @@ import aiohttp
 import stripe
 from aiohttp import web
 
-Fault = Literal[
+GatewayFault = Literal[
     "",
     "drop_before",  # the connection ends, nothing was taken
     "drop_after",  # it ends, and the money was taken
@@ -60,7 +60,7 @@ class FakeGateway:
     """`fault(recharge_id, attempt, call)` says what goes wrong at a call, `declines` which cards are declined and how, `hooks`
     which webhooks follow."""
 
-    fault: Callable[[str, int, int], Fault] = lambda *_: ""
+    fault: Callable[[str, int, int], GatewayFault] = lambda *_: ""
     declines: dict[str, str] = field(default_factory=dict)
     hooks: Callable[[str, int], Iterable[Hook]] = lambda *_: ()
     hook_url: str | None = None
@@ -248,7 +248,7 @@ def signature(body: str, at_s: int | None = None, secret: str = SIGNING_SECRET) 
     return str(stripe.WebhookSignature.generate_signature_header(body, secret, at_s))
 
 
-def _before_anything(fault: Fault) -> web.Response | None:
+def _before_anything(fault: GatewayFault) -> web.Response | None:
     match fault:
         case "unavailable":
             return _error(503, "api_error", "unavailable")

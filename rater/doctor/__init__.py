@@ -6,6 +6,6 @@ what follows from the rating rules, and name the rule.
 """
 
 from rater.doctor.examine import AREAS, examine
-from rater.doctor.findings import Finding, Severity
+from rater.doctor.findings import DoctorFinding, Severity
 
-__all__ = ["AREAS", "Finding", "Severity", "examine"]
+__all__ = ["AREAS", "DoctorFinding", "Severity", "examine"]

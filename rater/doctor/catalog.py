@@ -12,10 +12,11 @@ from typing import Any
 
 import msgspec
 
-from rater.doctor.asking import Cluster, View
-from rater.doctor.findings import Finding, fault, listed, note, warning
-from rater.doctor.plans import LICENSED, Holders, judge_plans
-from rater.doctor.rates import judge_rates
+from rater.doctor.check_plans import LICENSED, Holders, judge_plans
+from rater.doctor.check_rates import judge_rates
+from rater.doctor.cluster_reader import ClusterReader
+from rater.doctor.cluster_views import ClusterView
+from rater.doctor.findings import DoctorFinding, fault, listed, note, warning
 from rater.domain.catalog import Catalog
 from rater.domain.deck import PricedRow
 from rater.domain.rejection import Rejected
@@ -33,7 +34,7 @@ class _Licences(msgspec.Struct):
     audio_conferencing: str | None = None
 
 
-class _Entry(msgspec.Struct):
+class _DirectoryEntry(msgspec.Struct):
     entry: str
     org_id: str
     change: str
@@ -121,10 +122,10 @@ class Accounts:
 _STATE = msgspec.json.Decoder(_State)
 _EVENT = msgspec.json.Decoder(_Event)
 _CHANGED = msgspec.json.Decoder(_Changed)
-_ENTRY = msgspec.json.Decoder(_Entry)
+_ENTRY = msgspec.json.Decoder(_DirectoryEntry)
 
 
-async def look(cluster: Cluster, topics: Topics, view: View) -> list[Finding]:
+async def check(cluster: ClusterReader, topics: Topics, view: ClusterView) -> list[DoctorFinding]:
     """Read the catalog whole, and of the accounts what a few seconds suffice for."""
     unreadable = view.unreadable([topics.plan, topics.rate])
     if unreadable:
@@ -153,7 +154,7 @@ async def look(cluster: Cluster, topics: Topics, view: View) -> list[Finding]:
     ]
 
 
-def judge_faulty(faulty: Mapping[tuple[str, bytes | None], str]) -> list[Finding]:
+def judge_faulty(faulty: Mapping[tuple[str, bytes | None], str]) -> list[DoctorFinding]:
     """Rows that every worker leaves out."""
     if not faulty:
         return []
@@ -162,7 +163,7 @@ def judge_faulty(faulty: Mapping[tuple[str, bytes | None], str]) -> list[Finding
     return [fault("catalog.faulty_rows", f"{len(rows)} rows are faulty and left out: {listed(rows)}", todo)]
 
 
-def judge_organizations(accounts: Accounts, rows: list[PricedRow], now_us: int) -> list[Finding]:
+def judge_organizations(accounts: Accounts, rows: list[PricedRow], now_us: int) -> list[DoctorFinding]:
     """Organizations whose calls no rate can price: their card has none in their currency (rules 2, 8)."""
     if not rows:
         return []  # said already
@@ -182,5 +183,5 @@ def judge_organizations(accounts: Accounts, rows: list[PricedRow], now_us: int) 
     return findings
 
 
-async def _read(cluster: Cluster, view: View, topics: list[str], take: Any, within_s: float) -> bool:
+async def _read(cluster: ClusterReader, view: ClusterView, topics: list[str], take: Any, within_s: float) -> bool:
     return await cluster.read(await cluster.bounds(view.partitions(topics)), take, within_s)

@@ -13,9 +13,18 @@ from aiokafka.errors import (
 )
 
 from rater.bootstrap import topics_of
-from rater.doctor import acl, broker, catalog, clock, lag, settings, topics, versions
-from rater.doctor.asking import Cluster, UnreachableError, connected
-from rater.doctor.findings import Finding, fault, warning
+from rater.doctor import (
+    catalog,
+    check_acl,
+    check_brokers,
+    check_clock,
+    check_lag,
+    check_settings,
+    check_topics,
+    check_versions,
+)
+from rater.doctor.cluster_reader import ClusterReader, UnreachableError, connected
+from rater.doctor.findings import DoctorFinding, fault, warning
 from rater.settings import Settings
 
 AREAS = ("broker", "versions", "settings", "topics", "acl", "lag", "catalog", "clock")
@@ -23,12 +32,12 @@ _AREA_S = 30.0
 _NOT_ALLOWED = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, ClusterAuthorizationFailedError)
 
 
-async def examine(given: Settings) -> list[Finding]:
+async def examine(given: Settings) -> list[DoctorFinding]:
     """Everything there is to say, area by area. Within seconds where no broker answers, within a minute in any case."""
     here = [
-        *_here("versions", versions.look),
-        *_here("settings", lambda: settings.look(given)),
-        *_here("clock", clock.look_here),
+        *_here("versions", check_versions.check),
+        *_here("settings", lambda: check_settings.check(given)),
+        *_here("clock", check_clock.check_here),
     ]
     try:
         async with connected(given) as cluster:
@@ -39,26 +48,26 @@ async def examine(given: Settings) -> list[Finding]:
     return _in_order([*there, *here])
 
 
-async def _ask(cluster: Cluster, given: Settings) -> list[Finding]:
+async def _ask(cluster: ClusterReader, given: Settings) -> list[DoctorFinding]:
     ours = topics_of(given)
     try:
         view = await cluster.view([topic.name for topic in ours.definitions])
     except (KafkaError, TimeoutError, OSError) as error:
         return [_silent("broker", error)]
     now_ms = time.time_ns() // 1_000_000
-    areas: dict[str, Coroutine[Any, Any, list[Finding]]] = {
-        "broker": broker.look(cluster, given, view),
-        "topics": topics.look(cluster, ours, view),
-        "acl": acl.look(cluster, given, ours, view),
-        "lag": lag.look(cluster, given, ours, view, now_ms),
-        "catalog": catalog.look(cluster, ours, view),
-        "clock": clock.look(cluster, view, now_ms),
+    areas: dict[str, Coroutine[Any, Any, list[DoctorFinding]]] = {
+        "broker": check_brokers.check(cluster, given, view),
+        "topics": check_topics.check(cluster, ours, view),
+        "acl": check_acl.check(cluster, given, ours, view),
+        "lag": check_lag.check(cluster, given, ours, view, now_ms),
+        "catalog": catalog.check(cluster, ours, view),
+        "clock": check_clock.check(cluster, view, now_ms),
     }
     found = await asyncio.gather(*(_bounded(area, looking) for area, looking in areas.items()))
     return [finding for findings in found for finding in findings]
 
 
-async def _bounded(area: str, looking: Coroutine[Any, Any, list[Finding]]) -> list[Finding]:
+async def _bounded(area: str, looking: Coroutine[Any, Any, list[DoctorFinding]]) -> list[DoctorFinding]:
     try:
         async with asyncio.timeout(_AREA_S):
             return await looking
@@ -66,14 +75,14 @@ async def _bounded(area: str, looking: Coroutine[Any, Any, list[Finding]]) -> li
         return [_silent(area, error)]
 
 
-def _here(area: str, look: Callable[[], list[Finding]]) -> list[Finding]:
+def _here(area: str, look: Callable[[], list[DoctorFinding]]) -> list[DoctorFinding]:
     try:
         return look()
     except Exception as error:  # noqa: BLE001 - as above
         return [_silent(area, error)]
 
 
-def _silent(area: str, error: Exception) -> Finding:
+def _silent(area: str, error: Exception) -> DoctorFinding:
     if isinstance(error, _NOT_ALLOWED):
         what = f"this user may not look: {type(error).__name__}"
         return warning(f"{area}.not_allowed", what, "look as one who may, or see in the area acl what it lacks")
@@ -81,5 +90,5 @@ def _silent(area: str, error: Exception) -> Finding:
     return fault(f"{area}.not_looked_at", f"could not be looked at: {type(error).__name__} {error}".rstrip(), todo)
 
 
-def _in_order(findings: Iterable[Finding]) -> list[Finding]:
+def _in_order(findings: Iterable[DoctorFinding]) -> list[DoctorFinding]:
     return sorted(findings, key=lambda finding: AREAS.index(finding.area))

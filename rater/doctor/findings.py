@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Finding", "Severity", "counted", "fault", "listed", "note", "ok", "since", "warning"]
+__all__ = ["DoctorFinding", "Severity", "counted", "fault", "listed", "note", "ok", "since", "warning"]
 
 #: `ok`: looked at and in order. `note`: worth knowing. `warning`: will hurt, or hurts a part. `fault`: hurts now.
 Severity = Literal["ok", "note", "warning", "fault"]
@@ -14,7 +14,7 @@ _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DoctorFinding:
     """`code` is `area.what` and never changes its meaning; `todo` is a command or a place to read."""
 
     code: str
@@ -27,20 +27,20 @@ class Finding:
         return self.code.partition(".")[0]
 
 
-def ok(code: str, what: str) -> Finding:
-    return Finding(code, "ok", what)
+def ok(code: str, what: str) -> DoctorFinding:
+    return DoctorFinding(code, "ok", what)
 
 
-def note(code: str, what: str, todo: str | None = None) -> Finding:
-    return Finding(code, "note", what, todo)
+def note(code: str, what: str, todo: str | None = None) -> DoctorFinding:
+    return DoctorFinding(code, "note", what, todo)
 
 
-def warning(code: str, what: str, todo: str) -> Finding:
-    return Finding(code, "warning", what, todo)
+def warning(code: str, what: str, todo: str) -> DoctorFinding:
+    return DoctorFinding(code, "warning", what, todo)
 
 
-def fault(code: str, what: str, todo: str) -> Finding:
-    return Finding(code, "fault", what, todo)
+def fault(code: str, what: str, todo: str) -> DoctorFinding:
+    return DoctorFinding(code, "fault", what, todo)
 
 
 def counted(number: int, noun: str) -> str:

@@ -1,6 +1,6 @@
 """Three questions of Kafka's protocol, in versions that aiokafka does not know: what a broker can, what the user may.
 
-Each is a fixed version: `Asked` gives it to a connection of aiokafka's, which else chooses one of its own.
+Each is a fixed version: `FixedVersionRequest` gives it to a connection of aiokafka's, which else chooses one of its own.
 """
 
 from io import BytesIO
@@ -28,7 +28,7 @@ _SUPPORTED_FEATURES, _FINALIZED_FEATURES = 0, 2  # tags
 _FEATURES = CompactArray(("name", CompactString("utf-8")), ("one", Int16), ("other", Int16), ("tags", TaggedFields))
 
 
-class Asked:
+class FixedVersionRequest:
     """A request in just this version, as aiokafka's connections take it."""
 
     def __init__(self, request: Any) -> None:
@@ -43,19 +43,19 @@ class Asked:
         return self._request
 
 
-def api_versions() -> Asked:
+def api_versions() -> FixedVersionRequest:
     """What the broker speaks, and with `features_of` which release it is."""
-    return Asked(ApiVersionsRequestV3("call-rater", "1", {}))
+    return FixedVersionRequest(ApiVersionsRequestV3("call-rater", "1", {}))
 
 
-def metadata(topics: list[str]) -> Asked:
+def metadata(topics: list[str]) -> FixedVersionRequest:
     """Brokers and the named topics, with what the user may do on each. Creates no topic."""
-    return Asked(MetadataRequestV8(topics, *_CREATE_NONE_SAY_WHAT_IS_ALLOWED))
+    return FixedVersionRequest(MetadataRequestV8(topics, *_CREATE_NONE_SAY_WHAT_IS_ALLOWED))
 
 
-def describe_groups(groups: list[str]) -> Asked:
+def describe_groups(groups: list[str]) -> FixedVersionRequest:
     """State and members of the groups, with what the user may do on each."""
-    return Asked(DescribeGroupsRequestV4(groups, _SAY_WHAT_IS_ALLOWED))
+    return FixedVersionRequest(DescribeGroupsRequestV4(groups, _SAY_WHAT_IS_ALLOWED))
 
 
 def features_of(response: Any) -> tuple[dict[str, int], dict[str, int]]:

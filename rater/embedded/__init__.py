@@ -10,7 +10,7 @@ that matters.
 """
 
 from rater.embedded.cluster import EmbeddedKafka
-from rater.embedded.guard import Guard
 from rater.embedded.runtime import KAFKA_VERSION, EmbeddedKafkaError, fetch
+from rater.embedded.security import ClusterSecurity
 
-__all__ = ["KAFKA_VERSION", "EmbeddedKafka", "EmbeddedKafkaError", "Guard", "fetch"]
+__all__ = ["KAFKA_VERSION", "ClusterSecurity", "EmbeddedKafka", "EmbeddedKafkaError", "fetch"]

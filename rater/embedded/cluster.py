@@ -15,9 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rater.embedded.guard import Guard
 from rater.embedded.node import HOST, START_TIMEOUT_S, Node
 from rater.embedded.runtime import EmbeddedKafkaError, fetch
+from rater.embedded.security import ClusterSecurity
 
 _HEAP_MB = 512
 _START_TRIES = 3
@@ -38,7 +38,7 @@ class EmbeddedKafka:
         port: int | None = None,
         heap_mb: int = _HEAP_MB,
         properties: Mapping[str, str] | None = None,
-        guard: Guard | None = None,
+        security: ClusterSecurity | None = None,
         start_timeout_s: float = START_TIMEOUT_S,
     ) -> None:
         if brokers < 1:
@@ -49,7 +49,7 @@ class EmbeddedKafka:
         self._port = port
         self._heap_mb = heap_mb
         self._properties = dict(properties or {})
-        self._guard = guard
+        self._security = security
         self._start_timeout_s = start_timeout_s
 
     @property
@@ -71,7 +71,7 @@ class EmbeddedKafka:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         for left in reversed(range(_START_TRIES)):
             self.nodes = [
-                Node(number, self.data_dir / f"node-{number}", runtime, self._heap_mb, self._guard)
+                Node(number, self.data_dir / f"node-{number}", runtime, self._heap_mb, self._security)
                 for number in range(1, self._brokers + 1)
             ]
             try:

@@ -20,8 +20,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from rater.embedded.guard import Guard
 from rater.embedded.runtime import EmbeddedKafkaError, Runtime
+from rater.embedded.security import ClusterSecurity
 
 HOST = "127.0.0.1"
 MESSAGE_BYTES_MAX = 12 * 1024 * 1024
@@ -37,13 +37,15 @@ _LEASH = 'read -r _; kill -9 "$0"'
 class Node:
     """One node of an embedded cluster. `start`, `stop` and `kill` may be called again and again."""
 
-    def __init__(self, node_id: int, folder: Path, runtime: Runtime, heap_mb: int, guard: Guard | None = None) -> None:
+    def __init__(
+        self, node_id: int, folder: Path, runtime: Runtime, heap_mb: int, security: ClusterSecurity | None = None
+    ) -> None:
         self.node_id = node_id
         self.folder = folder
         self.log_file = folder / "kafka.log"
         self._runtime = runtime
         self._heap_mb = heap_mb
-        self._guard = guard
+        self._security = security
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._leash: subprocess.Popen[bytes] | None = None
@@ -63,8 +65,8 @@ class Node:
         self._port = port
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = _properties(self.node_id, port, controller_ports, self.folder / "data")
-        if self._guard is not None:
-            settings |= self._guard.properties(HOST, port, controller_ports[self.node_id])
+        if self._security is not None:
+            settings |= self._security.properties(HOST, port, controller_ports[self.node_id])
         settings |= dict(properties)
         self._config_file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         if not (self.folder / "data" / "meta.properties").exists():
@@ -135,7 +137,7 @@ class Node:
                 leash.stdin.close()
 
     def _format(self, cluster_id: str) -> None:
-        users = [] if self._guard is None else self._guard.format_arguments()
+        users = [] if self._security is None else self._security.format_arguments()
         done = subprocess.run(
             self._java("kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", str(self._config_file), *users),
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False,
@@ -167,7 +169,7 @@ class Node:
 
     def _connected(self) -> socket.socket:
         connection = socket.create_connection((HOST, self._port), timeout=1)
-        return connection if self._guard is None else self._guard.wrapped(connection)
+        return connection if self._security is None else self._security.wrapped(connection)
 
     def _error(self, what: str) -> EmbeddedKafkaError:
         lines = self.log_file.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:]

@@ -19,7 +19,7 @@ from rater.kafka.topics import apply, load_topics
 from tests.chaos.brokers import BROKERS, Brokers
 from tests.chaos.journal import Journal
 from tests.chaos.schedule import BROKER_FAULTS, Fault, Step, make_schedule
-from tests.chaos.verify import Evidence, Tally, verify
+from tests.chaos.verify import CdrCounts, Evidence, verify
 from tests.chaos.workers import Worker
 from tests.system.harness import OUTPUTS, publish
 from tests.system.random_log import RandomLog
@@ -58,14 +58,14 @@ class Report:
     starts: int
     fenced: int
     seconds: float
-    tally: Tally
+    counts: CdrCounts
 
     def __str__(self) -> str:
-        tally = self.tally
+        counts = self.counts
         return (
             f"seed {self.plan.seed}: {self.faults} faults in {self.plan.seconds:.0f} s of load, {self.starts} worker starts, "
-            f"{self.fenced} fenced; {tally.cdrs} CDRs = {tally.rated} rated + {tally.dead_lettered} dead-lettered + "
-            f"{tally.duplicates} duplicates, {tally.commands} commands, {tally.transactions} transactions; all as simulate "
+            f"{self.fenced} fenced; {counts.cdrs} CDRs = {counts.rated} rated + {counts.dead_lettered} dead-lettered + "
+            f"{counts.duplicates} duplicates, {counts.commands} commands, {counts.transactions} transactions; all as simulate "
             f"says; {self.seconds:.0f} s in all"
         )
 
@@ -128,12 +128,12 @@ class _Chaos:
                     task.cancel()
             for worker in self._workers:
                 await worker.stop()
-            tally = verify(self._topics, await self._evidence())
+            counts = verify(self._topics, await self._evidence())
             failures = [failure for worker in self._workers for failure in worker.failures]
             assert not failures, "; ".join(failures)
         starts = sum(len(worker.runs) for worker in self._workers)
         took_s = time.monotonic() - started_s
-        return Report(self._plan, self._faults, starts, self._journal.counts["fenced"], took_s, tally)
+        return Report(self._plan, self._faults, starts, self._journal.counts["fenced"], took_s, counts)
 
     def story(self, error: Exception) -> str:
         """Everything somebody needs who wants to know why."""

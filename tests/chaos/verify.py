@@ -21,7 +21,7 @@ from rater.kafka.topics import Topics
 from rater.simulation import simulate
 from tests.system.harness import assert_same
 
-__all__ = ["Evidence", "Tally", "processing_order", "verify"]
+__all__ = ["CdrCounts", "Evidence", "processing_order", "verify"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class CdrCounts:
     """What became of the CDRs, and how many transactions that took."""
 
     cdrs: int
@@ -46,17 +46,17 @@ class Tally:
     transactions: int
 
 
-def verify(topics: Topics, evidence: Evidence) -> Tally:
+def verify(topics: Topics, evidence: Evidence) -> CdrCounts:
     """Raise AssertionError, saying what is wrong, unless all is as promised."""
-    tally = account_for(topics, evidence)
+    counts = account_for(topics, evidence)
     findings = audit(Books.of(topics, evidence.outputs))
     assert not findings, "the books do not agree: " + "; ".join(map(str, findings[:10]))
     log = processing_order(topics, evidence.inputs, evidence.changelog)
     assert_same(topics, list(simulate(topics, [*evidence.catalog, *log])), evidence.outputs)
-    return tally
+    return counts
 
 
-def account_for(topics: Topics, evidence: Evidence) -> Tally:
+def account_for(topics: Topics, evidence: Evidence) -> CdrCounts:
     """Every CDR is rated once, in its place, or is in the dead letters once, or repeats one that was rated."""
     cdrs = [record for record in evidence.inputs if record.topic == topics.cdr]
     letters = Counter(_origin(record) for record in evidence.outputs if record.topic == topics.dead_letter)
@@ -80,7 +80,7 @@ def account_for(topics: Topics, evidence: Evidence) -> Tally:
     rated = sum(map(len, found.values()))
     assert rated + len(dead) + repeats == len(cdrs)
     transactions = sum(record.key == META_KEY for record in evidence.changelog)
-    return Tally(len(cdrs), rated, len(dead), repeats, len(evidence.inputs) - len(cdrs), transactions)
+    return CdrCounts(len(cdrs), rated, len(dead), repeats, len(evidence.inputs) - len(cdrs), transactions)
 
 
 def processing_order(topics: Topics, inputs: Iterable[LogRecord], changelog: Iterable[LogRecord]) -> list[LogRecord]:

@@ -12,7 +12,7 @@ from typing import Literal
 import aiosmtplib
 
 from rater.adapters.notices import ChannelName, NotNow, Undeliverable
-from rater.adapters.notices.letter import Letters
+from rater.adapters.notices.mail_templates import MailTemplates
 from rater.domain.outputs import Notification
 
 Security = Literal["starttls", "tls", "none"]
@@ -36,9 +36,9 @@ class MailChannel:
 
     name: ChannelName = "mail"
 
-    def __init__(self, server: MailServer, letters: Letters) -> None:
+    def __init__(self, server: MailServer, templates: MailTemplates) -> None:
         self._server = server
-        self._letters = letters
+        self._templates = templates
 
     def recipients(self, note: Notification) -> list[str]:
         """Each address once."""
@@ -47,7 +47,7 @@ class MailChannel:
     async def deliver(self, note: Notification, recipient: str) -> None:
         """Send it once."""
         server = self._server
-        letter = self._letters.write(note, recipient)
+        letter = self._templates.render(note, recipient)
         tls = ssl.create_default_context(cafile=server.ca_file) if server.security != "none" else None
         try:
             await aiosmtplib.send(

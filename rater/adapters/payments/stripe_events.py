@@ -63,7 +63,7 @@ class StripeEndpoint:
         await self._open.aclose()
 
 
-class _Event(msgspec.Struct):
+class _StripeEvent(msgspec.Struct):
     id: str
     type: str
     data: dict[str, Any]
@@ -88,7 +88,7 @@ class StripeEvents:
         if not self._is_signed(body, http.headers.get("Stripe-Signature")):
             return web.Response(status=400, text="the signature is not right")
         try:
-            event = msgspec.json.decode(body, type=_Event)
+            event = msgspec.json.decode(body, type=_StripeEvent)
         except msgspec.DecodeError:
             return web.Response(status=400, text="not an event")
         if event.id not in self._seen:
@@ -109,7 +109,7 @@ class StripeEvents:
             return True
         return False
 
-    async def _take(self, event: _Event) -> None:
+    async def _take(self, event: _StripeEvent) -> None:
         intent = event.data.get("object")
         if not isinstance(intent, Mapping) or (outcome := _outcome(event.type, intent)) is None:
             return

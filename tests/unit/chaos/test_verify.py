@@ -56,10 +56,10 @@ def evidence() -> Evidence:
 
 
 def test_outputs_that_are_right_are_found_right(evidence: Evidence) -> None:
-    tally = verify(TOPICS, evidence)
-    assert tally.cdrs == 400 == tally.rated + tally.dead_lettered + tally.duplicates
-    assert min(tally.rated, tally.dead_lettered, tally.duplicates) > 0
-    assert tally.transactions == len(evidence.changelog)
+    counts = verify(TOPICS, evidence)
+    assert counts.cdrs == 400 == counts.rated + counts.dead_lettered + counts.duplicates
+    assert min(counts.rated, counts.dead_lettered, counts.duplicates) > 0
+    assert counts.transactions == len(evidence.changelog)
 
 
 def test_the_order_is_the_one_of_the_batches_not_of_the_clock(evidence: Evidence) -> None:

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from rater.doctor.acl import Rights, judge_rights
-from rater.doctor.asking import NodeView, PartitionView, TopicView, View
-from rater.doctor.broker import judge_brokers, judge_configs, release_of
-from rater.doctor.findings import Finding
-from rater.doctor.topics import judge_topics
+from rater.doctor.check_acl import Rights, judge_rights
+from rater.doctor.check_brokers import judge_brokers, judge_configs, release_of
+from rater.doctor.check_topics import judge_topics
+from rater.doctor.cluster_views import BrokerView, ClusterView, PartitionView, TopicView
+from rater.doctor.findings import DoctorFinding
 from rater.kafka.acls import acls_of, load_roles
 from rater.kafka.topics import load_topics
 from rater.settings import Settings
@@ -18,7 +18,7 @@ ROLES = load_roles()
 NEEDED = {name: acls_of(role, TOPICS, "rater") for name, role in ROLES.items()}
 THREE = {1: "a:1", 2: "b:1", 3: "c:1"}
 APIS = dict.fromkeys(range(75), (0, 20))
-NODE = NodeView(APIS, 27, 27)
+NODE = BrokerView(APIS, 27, 27)
 READ, WRITE = 1 << 3, 1 << 4
 NOT_ALLOWED, UNKNOWN = 29, 3
 
@@ -28,15 +28,15 @@ def topic(partitions: int = 4, copies: int = 3, in_sync: int = 3, leader: int = 
     return TopicView(0, may, tuple(PartitionView(n, leader, replicas, replicas[:in_sync]) for n in range(partitions)))
 
 
-VIEW = View(THREE, 1, {t.name: topic(t.partitions) for t in TOPICS.definitions})
+VIEW = ClusterView(THREE, 1, {t.name: topic(t.partitions) for t in TOPICS.definitions})
 CONFIGS = {t.name: t.configs | {"min.insync.replicas": "2"} for t in TOPICS.definitions}
 
 
-def with_topic(name: str, found: TopicView) -> View:
+def with_topic(name: str, found: TopicView) -> ClusterView:
     return replace(VIEW, topics=VIEW.topics | {name: found})
 
 
-def severities(findings: list[Finding]) -> dict[str, str]:
+def severities(findings: list[DoctorFinding]) -> dict[str, str]:
     return {finding.code: finding.severity for finding in findings}
 
 
@@ -50,7 +50,7 @@ def test_a_broker_that_the_cluster_names_and_that_does_not_answer_is_a_fault() -
 
 
 def test_a_broker_without_transactions_is_too_old() -> None:
-    old = NodeView({key: versions for key, versions in APIS.items() if key != 26}, None, None)
+    old = BrokerView({key: versions for key, versions in APIS.items() if key != 26}, None, None)
     assert severities(judge_brokers(VIEW, {1: NODE, 2: NODE, 3: old}))["broker.too_old"] == "fault"
 
 
@@ -69,7 +69,7 @@ def test_a_cluster_without_controller_is_a_fault() -> None:
     ],
 )
 def test_which_release_a_broker_is(supported: int | None, settled: int | None, release: str) -> None:
-    assert release_of(NodeView(APIS, supported, settled)) == release
+    assert release_of(BrokerView(APIS, supported, settled)) == release
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_copies_that_are_behind_too_few_or_unsafe_are_warnings() -> None:
 
 
 def test_on_one_broker_one_copy_is_in_order() -> None:
-    one = View({1: "a:1"}, 1, {t.name: topic(t.partitions, 1, 1) for t in TOPICS.definitions})
+    one = ClusterView({1: "a:1"}, 1, {t.name: topic(t.partitions, 1, 1) for t in TOPICS.definitions})
     assert severities(judge_topics(TOPICS, one, CONFIGS)) == {"topics.defined": "ok"}
 
 

@@ -2,9 +2,9 @@
 
 from aiokafka import TopicPartition
 
-from rater.doctor.asking import GroupView
-from rater.doctor.findings import Finding
-from rater.doctor.lag import Lag, Letters, Waiting, judge_lag, judge_letters
+from rater.doctor.check_lag import DeadLetterCounts, GroupLag, PartitionBacklog, judge_dead_letters, judge_lag
+from rater.doctor.cluster_views import GroupView
+from rater.doctor.findings import DoctorFinding
 
 NOW_MS = 1_764_000_000_000
 MINUTE_MS = 60_000
@@ -16,24 +16,24 @@ NONE = GroupView("Empty")
 
 def lag(
     group: GroupView,
-    waiting: dict[TopicPartition, Waiting] | None = None,
+    waiting: dict[TopicPartition, PartitionBacklog] | None = None,
     unowned: frozenset[TopicPartition] = frozenset(),
     *,
     is_set_up: bool = True,
-) -> Lag:
-    return Lag("rating", group, partitions=4, is_set_up=is_set_up, waiting=waiting or {}, unowned=unowned)
+) -> GroupLag:
+    return GroupLag("rating", group, partitions=4, is_set_up=is_set_up, waiting=waiting or {}, unowned=unowned)
 
 
-def not_set_up(group: GroupView, waiting: dict[TopicPartition, Waiting] | None = None) -> Lag:
+def not_set_up(group: GroupView, waiting: dict[TopicPartition, PartitionBacklog] | None = None) -> GroupLag:
     return lag(group, waiting, is_set_up=False)
 
 
-def said(lag: Lag) -> dict[str, Finding]:
+def said(lag: GroupLag) -> dict[str, DoctorFinding]:
     return {f.code: f for f in judge_lag(lag, {"cdr": 7 * DAY_MS}, NOW_MS)}
 
 
-def waiting(age_ms: int, lost: int = 0) -> dict[TopicPartition, Waiting]:
-    return {CDR: Waiting(5, NOW_MS - age_ms, lost)}
+def waiting(age_ms: int, lost: int = 0) -> dict[TopicPartition, PartitionBacklog]:
+    return {CDR: PartitionBacklog(5, NOW_MS - age_ms, lost)}
 
 
 def test_a_worker_with_nothing_to_do_is_in_order() -> None:
@@ -97,15 +97,15 @@ def test_more_workers_than_partitions_are_a_note() -> None:
 
 
 def test_dead_letters_are_told_by_what_can_be_done_about_them() -> None:
-    letters = Letters()
+    letters = DeadLetterCounts()
     letters.retryable["no_rate"] += 2
     letters.others["bad_number"] += 1
-    found = {f.code: f for f in judge_letters(letters, is_whole=False)}
+    found = {f.code: f for f in judge_dead_letters(letters, is_whole=False)}
     assert found["lag.retryable_letters"].what.startswith("at least 2 no_rate")
     assert "rater replay" in str(found["lag.retryable_letters"].todo)
     assert found["lag.dead_letters"].severity == "note"
 
 
 def test_no_dead_letter_is_in_order_only_when_all_were_looked_at() -> None:
-    assert [f.severity for f in judge_letters(Letters(), is_whole=True)] == ["ok"]
-    assert judge_letters(Letters(), is_whole=False) == []
+    assert [f.severity for f in judge_dead_letters(DeadLetterCounts(), is_whole=True)] == ["ok"]
+    assert judge_dead_letters(DeadLetterCounts(), is_whole=False) == []

@@ -9,13 +9,12 @@ from pydantic import SecretStr
 
 from rater.bootstrap import AGENTS, make_agents
 from rater.cli import cli
-from rater.doctor import AREAS
-from rater.doctor import settings as own_settings
-from rater.doctor.clock import judge_clocks, judge_own_clock
-from rater.doctor.findings import Finding, listed, since
-from rater.doctor.lag import INPUTS, group_of
-from rater.doctor.settings import Place, judge_bootstrap, judge_place
-from rater.doctor.versions import judge_core, judge_libraries, judge_zones
+from rater.doctor import AREAS, check_settings
+from rater.doctor.check_clock import judge_clocks, judge_own_clock
+from rater.doctor.check_lag import INPUTS, group_of
+from rater.doctor.check_settings import DataFolder, judge_bootstrap, judge_data_folder
+from rater.doctor.check_versions import judge_core, judge_libraries, judge_zones
+from rater.doctor.findings import DoctorFinding, listed, since
 from rater.kafka.topics import load_topics
 from rater.settings import Settings
 
@@ -23,7 +22,7 @@ NOW_MS = 1_764_000_000_000
 GIB = 1024**3
 
 
-def codes(findings: list[Finding]) -> dict[str, str]:
+def codes(findings: list[DoctorFinding]) -> dict[str, str]:
     return {finding.code: finding.severity for finding in findings}
 
 
@@ -57,31 +56,31 @@ def test_without_time_zones_months_cant_be_counted() -> None:
     [(10 * GIB, "settings.data_dir"), (GIB, "settings.disk_low"), (1000, "settings.disk_full"), (None, None)],
 )
 def test_the_data_folders_disk_has_room_or_not(free_bytes: int | None, code: str | None) -> None:
-    assert [f.code for f in judge_place(Place(Path("/d"), is_writable=True, free_bytes=free_bytes))] == (
+    assert [f.code for f in judge_data_folder(DataFolder(Path("/d"), is_writable=True, free_bytes=free_bytes))] == (
         [] if code is None else [code]
     )
 
 
 def test_a_data_folder_that_cant_be_written_to_is_a_fault() -> None:
-    assert codes(judge_place(Place(Path("/d"), is_writable=False, free_bytes=GIB))) == {"settings.data_dir": "fault"}
+    assert codes(judge_data_folder(DataFolder(Path("/d"), is_writable=False, free_bytes=GIB))) == {"settings.data_dir": "fault"}
 
 
 def test_looking_makes_no_data_folder(tmp_path: Path) -> None:
-    own_settings.look(Settings(data_dir=tmp_path / "a" / "b"))
+    check_settings.check(Settings(data_dir=tmp_path / "a" / "b"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_set_is_told_with_its_source_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RATER_APP_ID", "mine")
     given = Settings(payment_gateway="stripe", stripe_api_key=SecretStr("sk_live_1"))
-    told = own_settings.look(given)[0].what
+    told = check_settings.check(given)[0].what
     assert "app_id=mine (environment)" in told
     assert "stripe_api_key=*** (command line)" in told
     assert "sk_live_1" not in told
 
 
 def test_an_agent_that_lacks_a_setting_is_a_note_that_names_it() -> None:
-    notes = [f for f in own_settings.look(Settings()) if f.code == "settings.agent_not_set_up"]
+    notes = [f for f in check_settings.check(Settings()) if f.code == "settings.agent_not_set_up"]
     assert any("RATER_PAYMENT_GATEWAY" in str(f.todo) for f in notes)
 
 
@@ -151,10 +150,10 @@ def test_where_no_broker_answers_that_is_one_fault_and_the_rest_is_looked_at_all
 
 
 def test_an_area_that_fails_keeps_no_other_from_being_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(settings: Settings) -> list[Finding]:
+    def fail(settings: Settings) -> list[DoctorFinding]:
         raise ValueError(f"of {settings.app_id}")
 
-    monkeypatch.setattr(own_settings, "look", fail)
+    monkeypatch.setattr(check_settings, "check", fail)
     result = CliRunner().invoke(cli, ["doctor", "--json", "--bootstrap", "127.0.0.1:1"])
     findings = {f["code"]: f for f in map(msgspec.json.decode, result.stdout.splitlines())}
     assert findings["settings.not_looked_at"]["what"] == "could not be looked at: ValueError of rater"

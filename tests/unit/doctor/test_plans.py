@@ -3,8 +3,8 @@
 from collections import Counter
 from typing import Any
 
-from rater.doctor.findings import Finding
-from rater.doctor.plans import Holders, judge_plans
+from rater.doctor.check_plans import Holders, judge_plans
+from rater.doctor.findings import DoctorFinding
 from rater.domain.plans import Allowance, Plan
 from tests.unit.doctor.test_rates import NOW_US, PAST, row
 
@@ -19,7 +19,7 @@ def plan(*allowances: Allowance, service: str = "outbound") -> Plan:
     return Plan("plan", service, allowances, joint_exhaustion=False)
 
 
-def said(found: Plan | None, *rows: Any, holders: Holders = HELD) -> dict[str, Finding]:
+def said(found: Plan | None, *rows: Any, holders: Holders = HELD) -> dict[str, DoctorFinding]:
     plans = {} if found is None else {found.plan_id: found}
     return {f.code: f for f in judge_plans(plans, rows or [row("44")], holders, NOW_US) if f.severity != "ok"}
 

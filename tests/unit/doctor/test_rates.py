@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from rater.doctor.findings import Finding
-from rater.doctor.rates import judge_rates, priced_until
+from rater.doctor.check_rates import judge_rates, priced_until
+from rater.doctor.findings import DoctorFinding
 from rater.domain import moments, reading
 from rater.domain.deck import PricedRow, priced
 
@@ -32,7 +32,7 @@ def row(prefix: str = "44", start: str = ALWAYS, end: str | None = None, **field
     return priced(reading.read_rate(msgspec.json.encode({k: v for k, v in (rate | fields).items() if v is not None})))
 
 
-def said(*rows: PricedRow) -> dict[str, Finding]:
+def said(*rows: PricedRow) -> dict[str, DoctorFinding]:
     return {finding.code: finding for finding in judge_rates(rows, NOW_US) if finding.severity != "ok"}
 
 

@@ -13,11 +13,11 @@ from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 from pydantic import SecretStr
 
 from rater.adapters.notices import NotNow, Undeliverable
-from rater.adapters.notices.letter import Letters
 from rater.adapters.notices.mail import MailChannel, MailServer, Security
+from rater.adapters.notices.mail_templates import MailTemplates
 from rater.demo.mailbox import Mailbox
 from rater.settings import Settings
-from tests.unit.adapters.notices.test_letter import note
+from tests.unit.adapters.notices.test_mail_templates import note
 
 HOST = "127.0.0.1"
 TIMEOUT_MS = 5000
@@ -64,7 +64,7 @@ def channel(
     user, password = login or (None, None)
     host = HOST if security == "none" else "localhost"
     server = MailServer(host, port, security, user, password, TIMEOUT_MS, None if ca is None else str(ca))
-    return MailChannel(server, Letters("credit@rater.example"))
+    return MailChannel(server, MailTemplates("credit@rater.example"))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from aiohttp import web
 from rater.adapters.notices import NotNow, Undeliverable
 from rater.adapters.notices.webhook import WebhookChannel
 from rater.adapters.standard_webhooks import signed_headers
-from tests.unit.adapters.notices.test_letter import note
+from tests.unit.adapters.notices.test_mail_templates import note
 
 KEY = b"k" * 24
 

@@ -6,7 +6,7 @@ import pytest
 
 from rater.adapters.payments.gateway import Declined, Taken, Unresolved
 from rater.adapters.payments.stripe import ASK_FIRST_MS, StripeGateway
-from tests.fake_gateway import API_KEY, FakeGateway, Fault
+from tests.fake_gateway import API_KEY, FakeGateway, GatewayFault
 from tests.unit.adapters.payments.requests import request
 
 TIMEOUT_MS = 300
@@ -19,7 +19,7 @@ async def gateway(fake: FakeGateway) -> AsyncIterator[StripeGateway]:
     await made.close()
 
 
-def once(fault: Fault) -> FakeGateway:
+def once(fault: GatewayFault) -> FakeGateway:
     """Goes wrong at the first call, and well from then on."""
     return FakeGateway(fault=lambda _, __, call: fault if call == 1 else "")
 
@@ -64,7 +64,7 @@ async def test_another_deployment_with_the_same_ids_is_another_charge(fake: Fake
     ["drop_before", "drop_after", "hang_after", "unavailable", "limited", "in_use", "unauthorized"],
 )
 async def test_an_answer_that_does_not_come_is_asked_for_and_taken_once(
-    fake: FakeGateway, gateway: StripeGateway, fault: Fault
+    fake: FakeGateway, gateway: StripeGateway, fault: GatewayFault
 ) -> None:
     fake.fault = once(fault).fault
     assert await charge_until_known(gateway) == (1, Taken("pi_1"))

@@ -7,7 +7,7 @@ import pytest
 from rater.adapters.payments.gateway import Declined, Taken, Unresolved
 from rater.adapters.payments.webhook import WebhookGateway
 from rater.adapters.standard_webhooks import SecretError, read_secret, signed_headers
-from tests.fake_gateway import OPERATOR_KEY, FakeGateway, Fault
+from tests.fake_gateway import OPERATOR_KEY, FakeGateway, GatewayFault
 from tests.unit.adapters.payments.requests import request
 
 
@@ -25,7 +25,7 @@ async def test_a_signed_charge_is_taken_once_however_often_it_is_sent(fake: Fake
 
 
 @pytest.mark.parametrize("fault", ["drop_before", "drop_after", "unavailable", "processing"])
-async def test_what_is_not_answered_is_asked_again(fake: FakeGateway, gateway: WebhookGateway, fault: Fault) -> None:
+async def test_what_is_not_answered_is_asked_again(fake: FakeGateway, gateway: WebhookGateway, fault: GatewayFault) -> None:
     fake.fault = lambda _, __, call: fault if call == 1 else ""
     with pytest.raises(Unresolved):
         await gateway.charge(request(), 0)

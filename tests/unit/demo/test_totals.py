@@ -2,7 +2,7 @@
 
 import pytest
 
-from rater.demo.tally import Tally
+from rater.demo.totals import Totals
 from tests.builders import ORG, TOPICS, Desk
 
 
@@ -11,13 +11,13 @@ class Show:
 
     def __init__(self) -> None:
         self.desk = Desk()
-        self.tally = Tally(TOPICS)
+        self.totals = Totals(TOPICS)
         self._taken = 0
 
     def lines(self) -> list[str]:
         self.desk.outputs += self.desk.simulation.finish()
         new, self._taken = self.desk.outputs[self._taken :], len(self.desk.outputs)
-        return [line for record in new for line in self.tally.take(record, record.timestamp)]
+        return [line for record in new for line in self.totals.take(record, record.timestamp)]
 
 
 @pytest.fixture
@@ -36,21 +36,21 @@ def test_service_that_ends_at_zero_and_returns_with_the_funds_is_said_and_counte
     assert not any("service" in line for line in show.lines())
     show.desk.funds("100.00")
     assert ["service returns" in line for line in show.lines()].count(True) == 1
-    assert (show.tally.suspensions[ORG], show.tally.returns[ORG]) == (1, 1)
+    assert (show.totals.suspensions[ORG], show.totals.returns[ORG]) == (1, 1)
 
 
 def test_a_recharge_is_under_way_until_it_is_answered(show: Show) -> None:
     auto = {"trigger_amount": "50.00", "recharge_amount": "60.00", "payment_method": "card"}
     show.desk.command("auto_recharge.put", enabled=True, **auto)
     show.lines()
-    assert show.tally.recharging() == [ORG]
+    assert show.totals.recharging() == [ORG]
     show.desk.command("recharge.failed", recharge_id=f"{ORG}:1", code="declined", retryable=True)
     show.lines()
-    assert show.tally.recharging() == [], "an hour from now is not under way"
+    assert show.totals.recharging() == [], "an hour from now is not under way"
     show.desk.later(1)
     show.desk.command("recharge.retry", recharge_id=f"{ORG}:1", attempt=2)
     show.lines()
-    assert show.tally.recharging() == [ORG]
+    assert show.totals.recharging() == [ORG]
     show.desk.command("recharge.succeeded", recharge_id=f"{ORG}:1", amount="60.00", payment_reference="p")
     show.lines()
-    assert show.tally.recharging() == []
+    assert show.totals.recharging() == []

@@ -23,12 +23,12 @@ from rater.audit import Books, Finding, audit
 from rater.audit.second_opinion import compare, worker_order
 from rater.catalog import DeckDefaults, Loaded, check_organizations, check_plans, check_rates
 from rater.demo import mailbox
+from rater.demo.display import Display
 from rater.demo.mailbox import Mailbox
-from rater.demo.payments import PaymentService
-from rater.demo.tally import Tally, amounts, counts
+from rater.demo.payment_service import PaymentService
+from rater.demo.totals import Totals, amounts, counts
 from rater.demo.traffic import Traffic
-from rater.demo.view import View
-from rater.demo.worker import DemoError, Worker
+from rater.demo.worker_process import DemoError, WorkerProcess
 from rater.domain import moments
 from rater.embedded import EmbeddedKafka
 from rater.kafka.clients import lag, producer, publish_rows, reader
@@ -70,17 +70,17 @@ class Demo:
                 await apply(kafka.bootstrap, self.topics)
                 say(f"Kafka is at {kafka.bootstrap}, {len(self.topics.definitions)} topics are made.")
                 await self._load(kafka.bootstrap)
-                worker = Worker(AGENTS, self._settings(kafka.bootstrap, directory), directory / "worker.log")
+                worker = WorkerProcess(AGENTS, self._settings(kafka.bootstrap, directory), directory / "worker.log")
                 try:
                     await worker.start()
-                    tally = await self._traffic(kafka.bootstrap, worker)
+                    totals = await self._traffic(kafka.bootstrap, worker)
                     if self.keep:
-                        self._report(tally)
+                        self._report(totals)
                         say(f"\nBroker and worker go on: --bootstrap {kafka.bootstrap}. Ctrl-C ends them.")
                         await _until_interrupted(worker)
                 finally:
                     await worker.stop()
-                return 0 if self.keep else self._report(tally)
+                return 0 if self.keep else self._report(totals)
 
     def _settings(self, bootstrap: str, directory: Path) -> dict[str, str]:
         """What the worker is given, in its environment."""
@@ -114,12 +114,12 @@ class Demo:
             soft_wrap=True,
         )
 
-    async def _traffic(self, bootstrap: str, worker: Worker) -> Tally:
+    async def _traffic(self, bootstrap: str, worker: WorkerProcess) -> Totals:
         """Organizations, then calls, watched until everything published is committed."""
         topics = self.topics
         organizations = resource("samples", "organizations.json").read_text()
         commands = _sound(check_organizations(organizations))
-        tally = Tally(topics)
+        totals = Totals(topics)
         read = [
             topics.rated,
             topics.ledger,
@@ -130,20 +130,20 @@ class Demo:
             topics.notification,
         ]
         async with reader(bootstrap, read) as consumer, producer(bootstrap) as out:
-            view = View(self.console, tally)
-            watching = asyncio.create_task(self._watch(consumer, tally, view))
+            display = Display(self.console, totals)
+            watching = asyncio.create_task(self._watch(consumer, totals, display))
             try:
                 self.before += await publish_rows(bootstrap, topics.command, commands)
                 self.before.append(await self._buy_long_ago(out))
                 await self._until_committed(bootstrap, worker, watching)
-                self.console.print(f"{len(commands)} commands made {len(tally.states)} organizations. Calls begin.\n")
-                with view:
-                    await self._publish_calls(out, tally, view, msgspec.json.decode(organizations))
-                    await self._until_settled(bootstrap, worker, consumer, tally, watching)
+                self.console.print(f"{len(commands)} commands made {len(totals.states)} organizations. Calls begin.\n")
+                with display:
+                    await self._publish_calls(out, totals, display, msgspec.json.decode(organizations))
+                    await self._until_settled(bootstrap, worker, consumer, totals, watching)
             finally:
                 watching.cancel()
                 await asyncio.wait([watching])
-        return tally
+        return totals
 
     async def _buy_long_ago(self, out: AIOKafkaProducer) -> LogRecord:
         """Credit that was bought nearly a year ago: the timer warns of its expiry."""
@@ -160,26 +160,26 @@ class Demo:
         return record
 
     async def _publish_calls(
-        self, out: AIOKafkaProducer, tally: Tally, view: View, organizations: Sequence[dict[str, Any]]
+        self, out: AIOKafkaProducer, totals: Totals, display: Display, organizations: Sequence[dict[str, Any]]
     ) -> None:
         traffic = Traffic(organizations, SEED)
         start_s = time.monotonic()
         total = int(self.calls_per_s * self.seconds)
         acknowledgements = []
-        while tally.published < total:
+        while totals.published < total:
             due = min(total, int((time.monotonic() - start_s) * self.calls_per_s) + 1)
-            for org_id, value in traffic.calls(due - tally.published, time.time()):
+            for org_id, value in traffic.calls(due - totals.published, time.time()):
                 record = LogRecord(self.topics.cdr, time.time_ns() // 1_000_000, org_id.encode(), value)
                 acknowledgements.append(await out.send(record.topic, value, key=record.key, timestamp_ms=record.timestamp))
                 self.calls.append(record)
-                tally.published += 1
-            view.update()
+                totals.published += 1
+            display.update()
             await asyncio.sleep(TICK_S)
         await out.flush()
         for acknowledgement in acknowledgements:
             await acknowledgement
 
-    async def _watch(self, consumer: Any, tally: Tally, view: View) -> None:
+    async def _watch(self, consumer: Any, totals: Totals, display: Display) -> None:
         """Read what is committed."""
         while True:
             for records in (await consumer.getmany(timeout_ms=100)).values():
@@ -188,11 +188,11 @@ class Demo:
                     if record.topic == self.topics.command:
                         self.commands.append(record)
                         continue
-                    for line in tally.take(record, time.time_ns() // 1_000_000):
-                        view.event(line)
-            view.update()
+                    for line in totals.take(record, time.time_ns() // 1_000_000):
+                        display.event(line)
+            display.update()
 
-    async def _until_committed(self, bootstrap: str, worker: Worker, watching: "asyncio.Task[None]") -> None:
+    async def _until_committed(self, bootstrap: str, worker: WorkerProcess, watching: "asyncio.Task[None]") -> None:
         """Return when the worker has committed all input there is."""
         deadline_s = time.monotonic() + DONE_TIMEOUT_S
         while await lag(bootstrap, self.topics, APP_ID):
@@ -206,9 +206,9 @@ class Demo:
     async def _until_settled(
         self,
         bootstrap: str,
-        worker: Worker,
+        worker: WorkerProcess,
         consumer: Any,
-        tally: Tally,
+        totals: Totals,
         watching: "asyncio.Task[None]",
     ) -> None:
         """Return when all input is committed, all output seen, every recharge asked for answered, and everybody told."""
@@ -216,10 +216,10 @@ class Demo:
         while True:
             await self._until_committed(bootstrap, worker, watching)
             await self._until_read(consumer, watching)
-            if not tally.recharging() and not tally.untold:
+            if not totals.recharging() and not totals.untold:
                 return
             if time.monotonic() > deadline_s:
-                raise DemoError(f"no answer to the recharge of {tally.recharging()}, or no mail about {tally.untold}")
+                raise DemoError(f"no answer to the recharge of {totals.recharging()}, or no mail about {totals.untold}")
 
     async def _until_read(self, consumer: Any, watching: "asyncio.Task[None]") -> None:
         """Return when everything committed has been seen."""
@@ -230,28 +230,28 @@ class Demo:
             await asyncio.sleep(TICK_S)
         await asyncio.sleep(TICK_S)  # for the watcher to take what its last poll brought
 
-    def _report(self, tally: Tally) -> int:
+    def _report(self, totals: Totals) -> int:
         say = partial(self.console.print, soft_wrap=True)
-        books = Books.of(self.topics, tally.records)
-        duplicates = tally.published - tally.rated - tally.dead.total()
+        books = Books.of(self.topics, totals.records)
+        duplicates = totals.published - totals.rated - totals.dead.total()
         say("\n[bold]Summary[/bold]")
-        say(f"  CDRs in         {tally.published}")
-        say(f"  rated           {tally.rated}: {counts(tally.funded_by)}")
-        say(f"  dead-lettered   {tally.dead.total()}: {counts(tally.dead)}")
+        say(f"  CDRs in         {totals.published}")
+        say(f"  rated           {totals.rated}: {counts(totals.funded_by)}")
+        say(f"  dead-lettered   {totals.dead.total()}: {counts(totals.dead)}")
         say(f"  duplicates      {duplicates}")
-        say(f"  charged         {amounts(tally.charged)}")
-        say(f"  unfunded        {amounts(tally.unfunded)}")
-        say(f"  events          {counts(tally.event_types)}")
-        say(f"  service         suspended: {counts(tally.suspensions)}; returned: {counts(tally.returns)}")
+        say(f"  charged         {amounts(totals.charged)}")
+        say(f"  unfunded        {amounts(totals.unfunded)}")
+        say(f"  events          {counts(totals.event_types)}")
+        say(f"  service         suspended: {counts(totals.suspensions)}; returned: {counts(totals.returns)}")
         say(f"  payments        taken: {counts(self.payments.taken)}; declined: {counts(self.payments.declined)}")
         say(f"  mails           {len(self.mailbox.subjects)}, to be looked at in {self.mailbox.folder}")
-        say(f"  latency         p50 {tally.latency_ms(50)} ms, p99 {tally.latency_ms(99)} ms, publish to committed output")
+        say(f"  latency         p50 {totals.latency_ms(50)} ms, p99 {totals.latency_ms(99)} ms, publish to committed output")
         findings = audit(books)
         loaded = {record.value for record in self.before}
         live = [*self.calls, *(record for record in self.commands if record.value not in loaded)]
         log = worker_order(self.topics, self.before, live, books)
         findings += compare(self.topics, log, books)
-        if tally.rated + tally.dead.total() > tally.published or duplicates < 0:
+        if totals.rated + totals.dead.total() > totals.published or duplicates < 0:
             findings.append(Finding("all", "more came out than went in"))
         say("\n[bold]Audit[/bold]")
         for finding in findings:
@@ -275,7 +275,7 @@ def _sound(loaded: Loaded) -> list[tuple[str, dict[str, Any]]]:
     return loaded.rows
 
 
-async def _until_interrupted(worker: Worker) -> None:
+async def _until_interrupted(worker: WorkerProcess) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

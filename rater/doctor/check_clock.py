@@ -12,8 +12,9 @@ import os
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from rater.doctor.asking import Cluster, LastBatch, View
-from rater.doctor.findings import Finding, fault, note, ok, since, warning
+from rater.doctor.cluster_reader import ClusterReader
+from rater.doctor.cluster_views import ClusterView, LastBatch
+from rater.doctor.findings import DoctorFinding, fault, note, ok, since, warning
 
 _SKEW_MS = 2000
 _SKEW_FAULT_MS = 60_000
@@ -23,7 +24,7 @@ _STATUS_OFFSET = 40  # on 64-bit Linux: modes (padded), offset, freq, maxerror, 
 _TODO = "have chrony or another NTP client set this machine's clock, and the brokers' and switches'"
 
 
-async def look(cluster: Cluster, view: View, now_ms: int) -> list[Finding]:
+async def check(cluster: ClusterReader, view: ClusterView, now_ms: int) -> list[DoctorFinding]:
     """Look at the last batches of the topics, by whose clocks they bear."""
     bounds = await cluster.bounds(view.partitions(view.present()))
     asked = [_last(cluster, view, tp, end) for tp, (begin, end) in bounds.items() if begin < end]
@@ -33,12 +34,12 @@ async def look(cluster: Cluster, view: View, now_ms: int) -> list[Finding]:
     return judge_clocks(now_ms, marks, records)
 
 
-def look_here() -> list[Finding]:
+def check_here() -> list[DoctorFinding]:
     """Look at this machine's own clock."""
     return judge_own_clock(is_synchronized=_is_synchronized())
 
 
-def judge_clocks(now_ms: int, marks_ms: list[int], records_ms: list[int]) -> list[Finding]:
+def judge_clocks(now_ms: int, marks_ms: list[int], records_ms: list[int]) -> list[DoctorFinding]:
     """`marks_ms`: times brokers wrote; `records_ms`: times that switches, tools and workers wrote."""
     findings = []
     ahead_ms = max(marks_ms, default=now_ms) - now_ms
@@ -58,7 +59,7 @@ def judge_clocks(now_ms: int, marks_ms: list[int], records_ms: list[int]) -> lis
     return [note("clock.unknown", "no broker's time has been written yet: nothing to compare this clock with")]
 
 
-def judge_own_clock(*, is_synchronized: bool | None) -> list[Finding]:
+def judge_own_clock(*, is_synchronized: bool | None) -> list[DoctorFinding]:
     """None: the kernel does not say, as in some containers."""
     if is_synchronized is None:
         return []
@@ -67,7 +68,7 @@ def judge_own_clock(*, is_synchronized: bool | None) -> list[Finding]:
     return [note("clock.not_synchronized", "no time server sets this machine's clock, says its kernel", _TODO)]
 
 
-async def _last(cluster: Cluster, view: View, tp: TopicPartition, end: int) -> LastBatch | None:
+async def _last(cluster: ClusterReader, view: ClusterView, tp: TopicPartition, end: int) -> LastBatch | None:
     leader = next(p.leader for p in view.topics[tp.topic].partitions if p.number == tp.partition)
     try:
         return await cluster.last_batch(leader, tp, end)

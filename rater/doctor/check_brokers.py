@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping
 
 from aiokafka.errors import KafkaError
 
-from rater.doctor.asking import Cluster, NodeView, View
-from rater.doctor.findings import Finding, counted, fault, listed, note, ok, warning
+from rater.doctor.cluster_reader import ClusterReader
+from rater.doctor.cluster_views import BrokerView, ClusterView
+from rater.doctor.findings import DoctorFinding, counted, fault, listed, note, ok, warning
 from rater.settings import Settings
 
 BROKERS_WANTED = 3
@@ -34,7 +35,7 @@ _LEVEL_KNOWN_MAX = 29
 _KAFKA_DOCS = "https://kafka.apache.org/documentation/#brokerconfigs"
 
 
-async def look(cluster: Cluster, settings: Settings, view: View) -> list[Finding]:
+async def check(cluster: ClusterReader, settings: Settings, view: ClusterView) -> list[DoctorFinding]:
     """Ask every broker what it speaks, and one that answers how it is set."""
     nodes = dict(zip(view.brokers, await _nodes(cluster, view), strict=True))
     findings = judge_brokers(view, nodes)
@@ -43,7 +44,7 @@ async def look(cluster: Cluster, settings: Settings, view: View) -> list[Finding
     return findings
 
 
-def judge_brokers(view: View, nodes: Mapping[int, NodeView | None]) -> list[Finding]:
+def judge_brokers(view: ClusterView, nodes: Mapping[int, BrokerView | None]) -> list[DoctorFinding]:
     """`nodes`: what each broker speaks, None for one that does not answer."""
     findings = []
     silent = [view.brokers[node] for node, found in nodes.items() if found is None]
@@ -70,7 +71,7 @@ def judge_brokers(view: View, nodes: Mapping[int, NodeView | None]) -> list[Find
     return [ok("broker.reachable", summary), *findings] if not silent else findings
 
 
-def judge_configs(configs: Mapping[str, str] | None, brokers: int, settings: Settings) -> list[Finding]:
+def judge_configs(configs: Mapping[str, str] | None, brokers: int, settings: Settings) -> list[DoctorFinding]:
     """A broker's settings, None where the user may not see them."""
     if configs is None:
         return [
@@ -80,7 +81,7 @@ def judge_configs(configs: Mapping[str, str] | None, brokers: int, settings: Set
     return [*_limits(known, settings), *_safety(configs, known, brokers)]
 
 
-def release_of(node: NodeView) -> str:
+def release_of(node: BrokerView) -> str:
     """`Kafka 4.1`, as far as the broker lets it be known."""
     if node.supported is None:
         return "a Kafka before 3.0, or one that does not say"
@@ -92,7 +93,7 @@ def release_of(node: NodeView) -> str:
     return f"Kafka {release[0] if release else 'before 3.0'}{settled}"
 
 
-def _limits(known: Mapping[str, int], settings: Settings) -> Iterable[Finding]:
+def _limits(known: Mapping[str, int], settings: Settings) -> Iterable[DoctorFinding]:
     wanted_ms = settings.broker_timeout_ms * _STEPS_OF_A_TRANSACTION
     limit_ms = known.get("transaction.max.timeout.ms", wanted_ms)
     if limit_ms < wanted_ms:
@@ -111,7 +112,7 @@ def _limits(known: Mapping[str, int], settings: Settings) -> Iterable[Finding]:
         )
 
 
-def _safety(configs: Mapping[str, str], known: Mapping[str, int], brokers: int) -> Iterable[Finding]:
+def _safety(configs: Mapping[str, str], known: Mapping[str, int], brokers: int) -> Iterable[DoctorFinding]:
     if configs.get("auto.create.topics.enable") == "true":
         what = "auto.create.topics.enable: a mistyped topic name makes a topic, with other settings than it should have"
         yield note("broker.auto_create", what, "auto.create.topics.enable=false on every broker")
@@ -130,14 +131,14 @@ def _safety(configs: Mapping[str, str], known: Mapping[str, int], brokers: int) 
             yield warning("broker.few_copies", what, f"{name}={wanted}, and give the internal topic its copies: {_KAFKA_DOCS}")
 
 
-def _lacking(node: NodeView) -> Iterable[str]:
+def _lacking(node: BrokerView) -> Iterable[str]:
     for key, (name, lowest) in _APIS_NEEDED.items():
         if node.apis.get(key, (0, -1))[1] < lowest:
             yield name
 
 
-async def _nodes(cluster: Cluster, view: View) -> list[NodeView | None]:
-    async def ask(node: int) -> NodeView | None:
+async def _nodes(cluster: ClusterReader, view: ClusterView) -> list[BrokerView | None]:
+    async def ask(node: int) -> BrokerView | None:
         try:
             return await cluster.node(node)
         except (KafkaError, TimeoutError, OSError):

@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -23,21 +22,12 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 
 from rater.doctor import protocol
+from rater.doctor.cluster_views import BrokerView, ClusterView, GroupView, LastBatch, PartitionView, TopicView
 from rater.engine.broker import client_options, let_go
 from rater.kafka.header_names import read_any_header_name
 from rater.settings import Settings
 
-__all__ = [
-    "Cluster",
-    "GroupView",
-    "LastBatch",
-    "NodeView",
-    "PartitionView",
-    "TopicView",
-    "UnreachableError",
-    "View",
-    "connected",
-]
+__all__ = ["ClusterReader", "UnreachableError", "connected"]
 
 CONNECT_S = 6.0
 _ANSWER_MS = 4000
@@ -46,7 +36,6 @@ _NOT_ALLOWED = 29
 _POLL_MS = 200
 _FETCH_BYTES = 64 * 1024
 _READ_COMMITTED = 1
-_READ = 3  # Kafka's number of the operation
 
 read_any_header_name()
 
@@ -55,83 +44,8 @@ class UnreachableError(Exception):
     """No broker answers at the address there is."""
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionView:
-    number: int
-    leader: int
-    replicas: tuple[int, ...]
-    in_sync: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TopicView:
-    """`error` is Kafka's code, 0 for none; `may` the bits of what the user may do."""
-
-    error: int
-    may: int
-    partitions: tuple[PartitionView, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """The cluster as one broker describes it; `topics` are those that were asked for; `may`: with the cluster itself."""
-
-    brokers: dict[int, str]
-    controller: int
-    topics: dict[str, TopicView]
-    may: int = -1
-
-    def present(self) -> list[str]:
-        """The topics that are there and may be looked at."""
-        return [name for name, topic in self.topics.items() if topic.error == 0]
-
-    def unreadable(self, topics: Collection[str]) -> list[str]:
-        """Those of the topics that are not there, or may not be read."""
-        present = self.present()
-        return [name for name in topics if name not in present or not self.topics[name].may >> _READ & 1]
-
-    def partitions(self, topics: Collection[str]) -> list[TopicPartition]:
-        """The partitions with a leader of those of the topics that are there."""
-        return [
-            TopicPartition(name, p.number)
-            for name in topics
-            if name in self.topics
-            for p in self.topics[name].partitions
-            if p.leader >= 0
-        ]
-
-
-@dataclass(frozen=True, slots=True)
-class NodeView:
-    """A broker: the versions it speaks of each API, and the level of its metadata.version, supported and settled on."""
-
-    apis: dict[int, tuple[int, int]]
-    supported: int | None
-    settled: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class GroupView:
-    """A consumer group. `static`: members with an instance id. `owned`: partitions that any of them has."""
-
-    state: str
-    members: int = 0
-    static: int = 0
-    owned: frozenset[TopicPartition] = frozenset()
-    committed: Mapping[TopicPartition, int] | None = None
-    may: int = -1
-
-
-@dataclass(frozen=True, slots=True)
-class LastBatch:
-    """The last batch of a partition. A marker ends a transaction and bears the time of the broker that wrote it."""
-
-    timestamp_ms: int
-    is_marker: bool
-
-
 @asynccontextmanager
-async def connected(settings: Settings) -> AsyncIterator["Cluster"]:
+async def connected(settings: Settings) -> AsyncIterator["ClusterReader"]:
     """Raises UnreachableError within seconds where no broker answers."""
     client = AIOKafkaClient(**client_options(settings), request_timeout_ms=_ANSWER_MS)
     with _listening() as heard:
@@ -142,12 +56,12 @@ async def connected(settings: Settings) -> AsyncIterator["Cluster"]:
             except (KafkaError, OSError, TimeoutError, ValueError) as error:
                 why = f" ({heard[-1]})" if heard else ""
                 raise UnreachableError(f"no broker answers at {settings.bootstrap}{why}") from error
-            yield Cluster(settings, client)
+            yield ClusterReader(settings, client)
         finally:
             await let_go(client.close())
 
 
-class Cluster:
+class ClusterReader:
     """The cluster, to be asked. A question that is not answered raises KafkaError or TimeoutError."""
 
     def __init__(self, settings: Settings, client: Any) -> None:
@@ -155,10 +69,10 @@ class Cluster:
         self._client = client
         self._answering: Any = None
 
-    async def view(self, topics: Collection[str]) -> View:
+    async def view(self, topics: Collection[str]) -> ClusterView:
         """Brokers and these topics."""
         answer = await self._ask(protocol.metadata(list(topics)))
-        return View(
+        return ClusterView(
             brokers={node_id: f"{host}:{port}" for node_id, host, port, _ in answer.brokers},
             controller=answer.controller_id,
             topics={
@@ -175,19 +89,19 @@ class Cluster:
             may=answer.authorized_operations,
         )
 
-    async def node(self, node_id: int) -> NodeView:
+    async def node(self, node_id: int) -> BrokerView:
         """What a broker speaks."""
         answer = await self._ask(protocol.api_versions(), node_id)
         supported, settled = protocol.features_of(answer)
         apis = {key: (low, high) for key, low, high, _ in answer.api_versions}
-        return NodeView(apis, supported.get("metadata.version"), settled.get("metadata.version"))
+        return BrokerView(apis, supported.get("metadata.version"), settled.get("metadata.version"))
 
     async def topic_configs(self, topics: Collection[str]) -> dict[str, dict[str, str]]:
         """Kafka's settings of each topic; of one that may not be described there are none."""
         found = await self._configs(ConfigResourceType.TOPIC, list(topics), None) if topics else {}
         return {name: configs for name, (error, configs) in found.items() if error == 0}
 
-    async def broker_configs(self, view: View) -> dict[str, str] | None:
+    async def broker_configs(self, view: ClusterView) -> dict[str, str] | None:
         """The settings of the first broker that answers, or None where they may not be described."""
         last: Exception = TimeoutError("no broker answers")
         for node_id in view.brokers:
@@ -199,7 +113,7 @@ class Cluster:
                 return None if error else configs
         raise last
 
-    async def groups(self, view: View) -> set[str]:
+    async def groups(self, view: ClusterView) -> set[str]:
         """The consumer groups there are, of those that this user may see."""
         answers = await asyncio.gather(*(self._ask(ListGroupsRequest(), node_id) for node_id in view.brokers))
         return {group for answer in answers for group, _ in answer.groups}

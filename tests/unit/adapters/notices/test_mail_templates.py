@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rater.adapters.notices import Undeliverable
-from rater.adapters.notices.letter import Letters
+from rater.adapters.notices.mail_templates import MailTemplates
 from rater.domain.outputs import NOTIFIED, Notification
 
 MONEY = {"amount": "20.00", "currency": "EUR", "balance": "31.40", "command_id": "c"}
@@ -44,7 +44,7 @@ def note(type_: str = "balance.low", data: dict[str, Any] | None = None, name: s
 
 
 def written(about: Notification, recipient: str = "a@contoso.example") -> EmailMessage:
-    return Letters("credit@rater.example").write(about, recipient)
+    return MailTemplates("credit@rater.example").render(about, recipient)
 
 
 def text_of(mail: EmailMessage) -> str:
@@ -128,5 +128,5 @@ def test_names_in_any_script_arrive_as_they_are() -> None:
 
 def test_a_template_of_the_operators_own_goes_before_ours(tmp_path: Path) -> None:
     (tmp_path / "balance.low.txt").write_text("Hello {{ name }}\n\nOnly {{ balance }} left.\n")
-    mail = Letters("credit@rater.example", tmp_path).write(note(), "a@contoso.example")
+    mail = MailTemplates("credit@rater.example", tmp_path).render(note(), "a@contoso.example")
     assert (mail["subject"], text_of(mail)) == ("Hello Contoso", "Only -0.25 left.")

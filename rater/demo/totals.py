@@ -18,7 +18,7 @@ _QUIET_EVENTS = {"user.changed", "organization.changed", "call.unfunded", "notif
 
 
 @dataclass(slots=True)
-class Tally:
+class Totals:
     """Filled by `take`, from records of the rater's topics as they are committed."""
 
     topics: Topics

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from rater import __version__, compiled
-from rater.doctor.findings import Finding, fault, listed, note, ok
+from rater.doctor.findings import DoctorFinding, fault, listed, note, ok
 
 _DISTRIBUTION = "call-rater"
 _PIN = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?\s*==\s*([^\s;,]+)")
@@ -19,7 +19,7 @@ _ZONE = "America/New_York"
 _REPAIR = "make sure of it: uv sync --frozen, or reinstall call-rater"
 
 
-def look() -> list[Finding]:
+def check() -> list[DoctorFinding]:
     """Look at what is installed; asks nobody."""
     required = _required()
     found = {name: _installed(name) for name in required}
@@ -33,7 +33,7 @@ def look() -> list[Finding]:
 
 def judge_libraries(
     required: Mapping[str, str | None], installed: Mapping[str, str | None], locked: Mapping[str, str]
-) -> list[Finding]:
+) -> list[DoctorFinding]:
     """`required`: library → the one version it must have, None for any; `locked`: what a checkout was tested with."""
     findings = []
     pins = {name: pin for name, pin in required.items() if pin is not None}
@@ -56,14 +56,14 @@ def judge_libraries(
     return findings
 
 
-def judge_core(*, is_compiled: bool) -> Finding:
+def judge_core(*, is_compiled: bool) -> DoctorFinding:
     """The core may run as source: the same results, more slowly."""
     if is_compiled:
         return ok("versions.core", "the core is compiled")
     return note("versions.core", "the core runs as Python source: the same results, more slowly", "python -m rater.compiled")
 
 
-def judge_zones(*, has_zones: bool) -> list[Finding]:
+def judge_zones(*, has_zones: bool) -> list[DoctorFinding]:
     """Months are counted in an organization's own time zone (rule 11)."""
     if has_zones:
         return []

@@ -13,8 +13,9 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from rater.bootstrap import AGENTS, lacking
-from rater.doctor.asking import Cluster, GroupView, View
-from rater.doctor.findings import Finding, counted, fault, listed, note, ok, since, warning
+from rater.doctor.cluster_reader import ClusterReader
+from rater.doctor.cluster_views import ClusterView, GroupView
+from rater.doctor.findings import DoctorFinding, counted, fault, listed, note, ok, since, warning
 from rater.kafka.topics import Topics
 from rater.settings import Settings
 
@@ -22,8 +23,8 @@ _BEHIND_WARNING_MS = 5 * 60_000
 _BEHIND_FAULT_MS = 60 * 60_000
 _RETENTION_SHARE = 2  # of what is kept, so much may have passed: a half
 _READ_S = 4.0
-_LETTERS_MS = 24 * 3_600_000
-_LETTERS_S = 5.0
+_DEAD_LETTERS_MS = 24 * 3_600_000
+_DEAD_LETTERS_S = 5.0
 _START = "rater worker"
 
 #: What each agent reads as a group, by the topics' names in `Topics`.
@@ -36,7 +37,7 @@ INPUTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class PartitionBacklog:
     """A partition's records that wait: how many at most, since when (None: not known), how many retention has taken."""
 
     offsets: int
@@ -45,19 +46,19 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Lag:
+class GroupLag:
     """An agent's group, and what waits for it. `is_set_up`: by the settings of the one who asks."""
 
     agent: str
     group: GroupView
     partitions: int
     is_set_up: bool
-    waiting: Mapping[TopicPartition, Waiting] = field(default_factory=dict)
+    waiting: Mapping[TopicPartition, PartitionBacklog] = field(default_factory=dict)
     unowned: frozenset[TopicPartition] = frozenset()
 
 
 @dataclass(slots=True)
-class Letters:
+class DeadLetterCounts:
     """Dead letters of a day, by code."""
 
     retryable: Counter[str] = field(default_factory=Counter)
@@ -69,12 +70,14 @@ class Letters:
         (self.retryable if said.get("rater.error.retryable") == b"true" else self.others)[code] += 1
 
 
-async def look(cluster: Cluster, settings: Settings, topics: Topics, view: View, now_ms: int) -> list[Finding]:
+async def check(
+    cluster: ClusterReader, settings: Settings, topics: Topics, view: ClusterView, now_ms: int
+) -> list[DoctorFinding]:
     """Ask each agent's group, and for the oldest record that waits for it."""
     groups, sees_all = await cluster.groups(view), await cluster.sees_all_groups()
     not_set_up = lacking(settings, AGENTS)
     retention_ms = _retention_ms(await cluster.topic_configs(view.present()))
-    findings: list[Finding] = []
+    findings: list[DoctorFinding] = []
     for agent, uses in INPUTS.items():
         names = [getattr(topics, use) for use in uses]
         if unreadable := view.unreadable(names):
@@ -88,14 +91,14 @@ async def look(cluster: Cluster, settings: Settings, topics: Topics, view: View,
             continue
         try:
             group = await cluster.group(group_id, inputs) if group_id in groups else GroupView("Dead", committed={})
-            lag = await _lag(cluster, agent, group, inputs, agent not in not_set_up)
+            lag = await _group_lag(cluster, agent, group, inputs, agent not in not_set_up)
         except (KafkaError, TimeoutError) as error:
             what = f"{agent}: group {group_id} can't be looked at: {type(error).__name__}"
             findings.append(warning("lag.unknown", what, "look as a user who may DESCRIBE the group and READ its topics"))
             continue
         findings += judge_lag(lag, retention_ms, now_ms)
     dead = [] if view.unreadable([topics.dead_letter]) else view.partitions([topics.dead_letter])
-    return [*findings, *await _letters(cluster, dead, now_ms)]
+    return [*findings, *await _dead_letters(cluster, dead, now_ms)]
 
 
 def group_of(settings: Settings, agent: str) -> str:
@@ -103,7 +106,7 @@ def group_of(settings: Settings, agent: str) -> str:
     return settings.app_id if agent == "rating" else f"{settings.app_id}-{agent}"
 
 
-def judge_lag(lag: Lag, retention_ms: Mapping[str, int], now_ms: int) -> list[Finding]:
+def judge_lag(lag: GroupLag, retention_ms: Mapping[str, int], now_ms: int) -> list[DoctorFinding]:
     """`retention_ms`: how long each topic keeps records; without an entry, for ever."""
     group = lag.group
     findings = [*_losing(lag, retention_ms, now_ms)]
@@ -132,7 +135,7 @@ def judge_lag(lag: Lag, retention_ms: Mapping[str, int], now_ms: int) -> list[Fi
     return [*findings, *_membership(lag)]
 
 
-def judge_letters(letters: Letters, *, is_whole: bool) -> list[Finding]:
+def judge_dead_letters(letters: DeadLetterCounts, *, is_whole: bool) -> list[DoctorFinding]:
     """Calls that could not be rated, of the last day."""
     findings = []
     least = "" if is_whole else "at least "
@@ -148,7 +151,7 @@ def judge_letters(letters: Letters, *, is_whole: bool) -> list[Finding]:
     return findings
 
 
-def _losing(lag: Lag, retention_ms: Mapping[str, int], now_ms: int) -> Iterable[Finding]:
+def _losing(lag: GroupLag, retention_ms: Mapping[str, int], now_ms: int) -> Iterable[DoctorFinding]:
     lost = {tp: waiting.lost for tp, waiting in lag.waiting.items() if waiting.lost}
     if lost:
         amount, places = counted(sum(lost.values()), "record"), listed([_name(tp) for tp in lost])
@@ -166,7 +169,7 @@ def _losing(lag: Lag, retention_ms: Mapping[str, int], now_ms: int) -> Iterable[
             return
 
 
-def _membership(lag: Lag) -> Iterable[Finding]:
+def _membership(lag: GroupLag) -> Iterable[DoctorFinding]:
     group = lag.group
     if group.members and group.state != "Stable":
         what = f"{lag.agent}: the group is {group.state}: partitions are being handed out"
@@ -181,7 +184,7 @@ def _membership(lag: Lag) -> Iterable[Finding]:
         yield note("lag.too_many_workers", what, "that many in reserve are enough")
 
 
-def _amount(lag: Lag, now_ms: int) -> str:
+def _amount(lag: GroupLag, now_ms: int) -> str:
     if not lag.waiting:
         return "nothing waits"
     oldest_ms = [waiting.oldest_ms for waiting in lag.waiting.values() if waiting.oldest_ms is not None]
@@ -207,21 +210,27 @@ def _retention_ms(configs: Mapping[str, Mapping[str, str]]) -> dict[str, int]:
     }
 
 
-async def _lag(cluster: Cluster, agent: str, group: GroupView, inputs: list[TopicPartition], is_set_up: bool) -> Lag:
+async def _group_lag(
+    cluster: ClusterReader, agent: str, group: GroupView, inputs: list[TopicPartition], is_set_up: bool
+) -> GroupLag:
     bounds = await cluster.bounds(inputs)
     committed = group.committed or {}
     spans = {tp: (max(begin, committed.get(tp, begin)), end) for tp, (begin, end) in bounds.items()}
     oldest = await cluster.oldest(spans, _READ_S)
     lost = {tp: max(0, begin - committed.get(tp, begin)) for tp, (begin, _) in bounds.items()}
-    waiting = {tp: Waiting(spans[tp][1] - spans[tp][0], oldest.get(tp), lost[tp]) for tp in inputs if tp in oldest or lost[tp]}
+    waiting = {
+        tp: PartitionBacklog(spans[tp][1] - spans[tp][0], oldest.get(tp), lost[tp]) for tp in inputs if tp in oldest or lost[tp]
+    }
     numbers = len({tp.partition for tp in inputs})
-    return Lag(agent, group, numbers, is_set_up, waiting, frozenset(inputs) - group.owned if group.members else frozenset())
+    return GroupLag(
+        agent, group, numbers, is_set_up, waiting, frozenset(inputs) - group.owned if group.members else frozenset()
+    )
 
 
-async def _letters(cluster: Cluster, dead: list[TopicPartition], now_ms: int) -> list[Finding]:
+async def _dead_letters(cluster: ClusterReader, dead: list[TopicPartition], now_ms: int) -> list[DoctorFinding]:
     if not dead:
         return []
-    letters = Letters()
-    starts, ends = await cluster.offsets_since(dead, now_ms - _LETTERS_MS), await cluster.bounds(dead)
-    is_whole = await cluster.read({tp: (start, ends[tp][1]) for tp, start in starts.items()}, letters.take, _LETTERS_S)
-    return judge_letters(letters, is_whole=is_whole)
+    letters = DeadLetterCounts()
+    starts, ends = await cluster.offsets_since(dead, now_ms - _DEAD_LETTERS_MS), await cluster.bounds(dead)
+    is_whole = await cluster.read({tp: (start, ends[tp][1]) for tp, start in starts.items()}, letters.take, _DEAD_LETTERS_S)
+    return judge_dead_letters(letters, is_whole=is_whole)

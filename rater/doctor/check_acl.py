@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 from aiokafka.errors import GroupAuthorizationFailedError
 
-from rater.doctor.asking import Cluster, TopicView, View
-from rater.doctor.findings import Finding, listed, note, ok, warning
+from rater.doctor.cluster_reader import ClusterReader
+from rater.doctor.cluster_views import ClusterView, TopicView
+from rater.doctor.findings import DoctorFinding, listed, note, ok, warning
 from rater.kafka.acls import OPERATIONS, Acl, acls_of, load_roles
 from rater.kafka.topics import Topics
 from rater.settings import Settings
@@ -28,7 +29,7 @@ class Rights:
     groups: Mapping[str, int] = field(default_factory=dict)
 
 
-async def look(cluster: Cluster, settings: Settings, topics: Topics, view: View) -> list[Finding]:
+async def check(cluster: ClusterReader, settings: Settings, topics: Topics, view: ClusterView) -> list[DoctorFinding]:
     """Ask for what may be done with groups; with topics and the cluster, the view says so."""
     configs = await cluster.broker_configs(view)
     if configs is not None and not configs.get("authorizer.class.name"):
@@ -40,7 +41,7 @@ async def look(cluster: Cluster, settings: Settings, topics: Topics, view: View)
     return judge_rights(needed, Rights(view.topics, view.may, groups))
 
 
-def judge_rights(needed: Mapping[str, list[Acl]], rights: Rights) -> list[Finding]:
+def judge_rights(needed: Mapping[str, list[Acl]], rights: Rights) -> list[DoctorFinding]:
     """`needed`: what each role comes to."""
     lacking = {role: list(_lacking(acls, rights)) for role, acls in needed.items()}
     has = [role for role, lacks in lacking.items() if not lacks]
@@ -68,7 +69,7 @@ def _lacking(acls: Iterable[Acl], rights: Rights) -> Iterable[str]:
             yield f"{acl.operation} {acl.name}"
 
 
-async def _may(cluster: Cluster, group_id: str) -> int:
+async def _may(cluster: ClusterReader, group_id: str) -> int:
     try:
         return (await cluster.group(group_id, [])).may
     except GroupAuthorizationFailedError:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
-from rater.doctor.findings import Finding, counted, fault, listed, note, ok, warning
+from rater.doctor.findings import DoctorFinding, counted, fault, listed, note, ok, warning
 from rater.domain import moments
 from rater.domain.deck import PricedRow
 
@@ -21,12 +21,12 @@ Table = tuple[str, str, str]  # rate card, service, currency
 Prefixes = Mapping[str, Sequence[PricedRow]]
 
 
-def judge_rates(rows: Iterable[PricedRow], now_us: int) -> list[Finding]:
+def judge_rates(rows: Iterable[PricedRow], now_us: int) -> list[DoctorFinding]:
     """Everything there is to say of the rows, at the instant `now_us`."""
     tables = by_table(rows)
     if not tables:
         return [warning("catalog.no_rates", "there are no rates: every call that costs becomes a dead letter, no_rate", _LOAD)]
-    findings: list[Finding] = []
+    findings: list[DoctorFinding] = []
     for table, prefixes in sorted(tables.items()):
         until_us = {prefix: priced_until(found, now_us) for prefix, found in prefixes.items()}
         findings += _validity(table, prefixes, until_us, now_us)
@@ -58,7 +58,7 @@ def priced_until(rows: Iterable[PricedRow], now_us: int) -> int | None:
     return until_us
 
 
-def _validity(table: Table, prefixes: Prefixes, until_us: Mapping[str, int | None], now_us: int) -> Iterable[Finding]:
+def _validity(table: Table, prefixes: Prefixes, until_us: Mapping[str, int | None], now_us: int) -> Iterable[DoctorFinding]:
     name = named(table)
     over = [p for p, until in until_us.items() if until is None and all(row.to_us <= now_us for row in prefixes[p])]
     if len(over) == len(prefixes):
@@ -92,7 +92,7 @@ def _falls_back(prefix: str, until_us: Mapping[str, int | None], at_us: int) -> 
     return any(until is not None and until > at_us for until in shorter)
 
 
-def _ambiguous(tables: Mapping[Table, Prefixes]) -> Iterable[Finding]:
+def _ambiguous(tables: Mapping[Table, Prefixes]) -> Iterable[DoctorFinding]:
     pairs = []
     for table, prefixes in sorted(tables.items()):
         for prefix, rows in prefixes.items():
@@ -107,7 +107,7 @@ def _ambiguous(tables: Mapping[Table, Prefixes]) -> Iterable[Finding]:
         yield fault("catalog.rates_ambiguous", what, "remove one of each: publish its key to the rate topic with a null value")
 
 
-def _overlaps(tables: Mapping[Table, Prefixes], now_us: int) -> Iterable[Finding]:
+def _overlaps(tables: Mapping[Table, Prefixes], now_us: int) -> Iterable[DoctorFinding]:
     pairs = []
     for table, prefixes in sorted(tables.items()):
         for prefix, rows in prefixes.items():

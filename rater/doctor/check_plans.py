@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from rater.doctor.findings import Finding, counted, fault, listed, note, ok, warning
+from rater.doctor.findings import DoctorFinding, counted, fault, listed, note, ok, warning
 from rater.domain.deck import PricedRow
 from rater.domain.plans import Plan
 
@@ -17,7 +17,7 @@ from rater.domain.plans import Plan
 LICENSED = {"calling_plan": "outbound", "audio_conferencing": "conference-dial-out"}
 _LOAD = "rater load plans FILE"
 
-Place = tuple[str, str]  # country, number type
+CountryAndType = tuple[str, str]  # country, number type
 
 
 @dataclass(slots=True)
@@ -28,41 +28,41 @@ class Holders:
     is_whole: bool = True
 
 
-def judge_plans(plans: Mapping[str, Plan], rows: Iterable[PricedRow], holders: Holders, now_us: int) -> list[Finding]:
+def judge_plans(plans: Mapping[str, Plan], rows: Iterable[PricedRow], holders: Holders, now_us: int) -> list[DoctorFinding]:
     """`rows` that have expired don't count: no call of now on meets them."""
-    places: dict[str, set[Place]] = {service: set() for service in LICENSED.values()}
+    priced: dict[str, set[CountryAndType]] = {service: set() for service in LICENSED.values()}
     for row in rows:
-        if row.service in places and row.to_us > now_us:
-            places[row.service].add((row.country, row.number_type))
-    findings = [finding for plan in plans.values() for finding in _use(plan, places.get(plan.service))]
+        if row.service in priced and row.to_us > now_us:
+            priced[row.service].add((row.country, row.number_type))
+    findings = [finding for plan in plans.values() for finding in _use(plan, priced.get(plan.service))]
     if plans:
         findings.insert(0, ok("catalog.plans", f"{counted(len(plans), 'plan')} ({listed(sorted(plans))})"))
     return [*findings, *_held(plans, holders)]
 
 
-def _use(plan: Plan, places: set[Place] | None) -> Iterable[Finding]:
-    """`places`: countries and number types of the service's rates; None: a service for which nobody is licensed."""
-    if places is None:
+def _use(plan: Plan, priced: set[CountryAndType] | None) -> Iterable[DoctorFinding]:
+    """`priced`: countries and number types of the service's rates; None: a service for which nobody is licensed."""
+    if priced is None:
         what = f"plan {plan.plan_id}: calls of service {plan.service} take no user's minutes (rule 7)"
         yield warning("catalog.plan_unusable", what, "its service must be outbound or conference-dial-out: " + _LOAD)
         return
-    taken = Counter(allowance.allowance_id for place in places if (allowance := plan.allowance_for(*place)) is not None)
+    taken = Counter(allowance.allowance_id for kind in priced if (allowance := plan.allowance_for(*kind)) is not None)
     unused = [allowance for allowance in plan.allowances if not taken[allowance.allowance_id]]
     todo = f"mend its destinations or number types ({_LOAD}), or load the rates it means"
-    if places and len(unused) == len(plan.allowances):
+    if priced and len(unused) == len(plan.allowances):
         yield warning(
             "catalog.plan_unusable", f"plan {plan.plan_id}: no rate of {plan.service} is of any of its destinations", todo
         )
         return
-    for allowance in unused if places else ():
-        if any(allowance.covers(*place) for place in places):
+    for allowance in unused if priced else ():
+        if any(allowance.covers(*kind) for kind in priced):
             why = "an allowance before it takes every call (rule 10)"
         else:
             why = f"no rate of {plan.service} is of its destinations and number types"
         yield warning("catalog.allowance_unusable", f"plan {plan.plan_id}, allowance {allowance.allowance_id}: {why}", todo)
-    countries = {country for country, _ in places}
+    countries = {country for country, _ in priced}
     unknown = sorted({d for a in plan.allowances if a not in unused for d in a.destinations or () if d not in countries})
-    if unknown and places:
+    if unknown and priced:
         yield note(
             "catalog.destination_without_rate",
             f"plan {plan.plan_id}: no rate of {plan.service} goes to {listed(unknown)}",
@@ -70,7 +70,7 @@ def _use(plan: Plan, places: set[Place] | None) -> Iterable[Finding]:
         )
 
 
-def _held(plans: Mapping[str, Plan], holders: Holders) -> Iterable[Finding]:
+def _held(plans: Mapping[str, Plan], holders: Holders) -> Iterable[DoctorFinding]:
     gone = {plan_id: users for (_, plan_id), users in sorted(holders.users.items()) if plan_id not in plans}
     if gone:
         plans_gone = listed([f"{plan_id} ({counted(users, 'user')})" for plan_id, users in gone.items()])

@@ -8,14 +8,14 @@ import pytest
 from rater.adapters.payments.gateway import Declined, Taken, Unresolved
 from rater.adapters.payments.webhook import WebhookGateway
 from rater.adapters.standard_webhooks import read_secret
-from rater.demo import payments
-from rater.demo.payments import DECLINED_CARD, PaymentService
+from rater.demo import payment_service
+from rater.demo.payment_service import DECLINED_CARD, PaymentService
 from rater.domain.outputs import RechargeRequest
 
 
 @pytest.fixture
 async def service(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PaymentService]:
-    monkeypatch.setattr(payments, "ANSWER_S", 0.0)
+    monkeypatch.setattr(payment_service, "ANSWER_S", 0.0)
     async with PaymentService() as service:
         yield service
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from rater.bootstrap import AGENTS, lacking
-from rater.doctor.findings import Finding, fault, note, ok, warning
+from rater.doctor.findings import DoctorFinding, fault, note, ok, warning
 from rater.settings import Settings
 
 _MIB = 1024 * 1024
@@ -23,7 +23,7 @@ _LOOPBACK = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[?::1\]?)(:\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DataFolder:
     """A folder as the file system has it; `free_bytes` None where that can't be known."""
 
     path: Path
@@ -31,17 +31,17 @@ class Place:
     free_bytes: int | None
 
 
-def look(settings: Settings) -> list[Finding]:
+def check(settings: Settings) -> list[DoctorFinding]:
     """Look at settings and data folder; asks nobody, and makes nothing."""
     return [
         ok("settings.set", _told(settings)),
         *judge_agents(lacking(settings, AGENTS)),
-        *judge_place(_place(settings.data_dir)),
+        *judge_data_folder(_data_folder(settings.data_dir)),
         *judge_bootstrap(settings),
     ]
 
 
-def judge_agents(lacks: Mapping[str, str]) -> list[Finding]:
+def judge_agents(lacks: Mapping[str, str]) -> list[DoctorFinding]:
     """`lacks`: agent → the setting it can't run without. Fine where another worker has it set."""
     return [
         note(
@@ -53,23 +53,23 @@ def judge_agents(lacks: Mapping[str, str]) -> list[Finding]:
     ]
 
 
-def judge_place(place: Place) -> list[Finding]:
+def judge_data_folder(folder: DataFolder) -> list[DoctorFinding]:
     """Where the local stores are: a cache, but a worker without one does not start."""
-    if not place.is_writable:
+    if not folder.is_writable:
         todo = "give it to the worker's user, or set RATER_DATA_DIR to a folder of its own"
-        return [fault("settings.data_dir", f"{place.path} can't be written to by this user", todo)]
-    if place.free_bytes is None:
+        return [fault("settings.data_dir", f"{folder.path} can't be written to by this user", todo)]
+    if folder.free_bytes is None:
         return []
-    room = f"{place.free_bytes // _MIB} MiB are left for {place.path}"
+    room = f"{folder.free_bytes // _MIB} MiB are left for {folder.path}"
     todo = "make room, or set RATER_DATA_DIR to another disk: what is there is rebuilt from Kafka"
-    if place.free_bytes < _ROOM_FAULT_BYTES:
+    if folder.free_bytes < _ROOM_FAULT_BYTES:
         return [fault("settings.disk_full", room, todo)]
-    if place.free_bytes < _ROOM_WARNING_BYTES:
+    if folder.free_bytes < _ROOM_WARNING_BYTES:
         return [warning("settings.disk_low", room, todo)]
     return [ok("settings.data_dir", room)]
 
 
-def judge_bootstrap(settings: Settings) -> list[Finding]:
+def judge_bootstrap(settings: Settings) -> list[DoctorFinding]:
     """Whether calls and money go over the network for all to read."""
     away = [host for host in settings.bootstrap.split(",") if not _LOOPBACK.fullmatch(host.strip())]
     if not away or "ssl" in settings.kafka_security.split("_"):
@@ -105,7 +105,7 @@ def _shown(value: object) -> str:
     return _HIDDEN if isinstance(value, SecretStr) else _USER_IN_URL.sub(f"//{_HIDDEN}@", str(value))
 
 
-def _place(folder: Path) -> Place:
+def _data_folder(folder: Path) -> DataFolder:
     there = folder.absolute()
     while not there.exists() and there != there.parent:
         there = there.parent
@@ -114,4 +114,4 @@ def _place(folder: Path) -> Place:
         free_bytes = shutil.disk_usage(there).free
     except OSError:
         free_bytes = None
-    return Place(folder.absolute(), is_writable, free_bytes)
+    return DataFolder(folder.absolute(), is_writable, free_bytes)

@@ -23,7 +23,7 @@ _LAYOUT = "layout.html"
 _ID_BYTES = 16
 
 
-class Letters:
+class MailTemplates:
     """Writes mails from `sender`, an address; `folder` holds templates that go before ours."""
 
     def __init__(self, sender: str, folder: Path | None = None) -> None:
@@ -34,7 +34,7 @@ class Letters:
         self._texts = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701
         self._pages = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, autoescape=True)
 
-    def write(self, note: Notification, recipient: str) -> EmailMessage:
+    def render(self, note: Notification, recipient: str) -> EmailMessage:
         """The mail to one recipient, the same at every try. Raises `Undeliverable` when the address is none."""
         subject, text = self._words(note)
         html = self._pages.get_template(_LAYOUT).render(

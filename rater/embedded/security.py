@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["ADMIN", "Guard"]
+__all__ = ["ADMIN", "ClusterSecurity"]
 
 #: The user that brokers are among each other, and that may do everything.
 ADMIN = "admin"
@@ -20,7 +20,7 @@ _MECHANISM = "SCRAM-SHA-512"
 
 
 @dataclass(frozen=True)
-class Guard:
+class ClusterSecurity:
     """`certificate`: a PEM file with the brokers' key (PKCS #8) and certificate, for 127.0.0.1. `users`: name → password."""
 
     certificate: Path

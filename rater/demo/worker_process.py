@@ -13,7 +13,7 @@ class DemoError(Exception):
     """The demo can't go on; the message says why."""
 
 
-class Worker:
+class WorkerProcess:
     """A `rater worker` with some agents. `check` it wherever something is awaited of it."""
 
     def __init__(self, agents: Sequence[str], settings: Mapping[str, str], log: Path) -> None:

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from rater.doctor.asking import Cluster, PartitionView, TopicView, View
-from rater.doctor.findings import Finding, counted, fault, listed, note, ok, warning
+from rater.doctor.cluster_reader import ClusterReader
+from rater.doctor.cluster_views import ClusterView, PartitionView, TopicView
+from rater.doctor.findings import DoctorFinding, counted, fault, listed, note, ok, warning
 from rater.kafka.topics import Difference, Topics, compare
 
 COPIES_WANTED = 3
@@ -12,12 +13,12 @@ _APPLY = "rater topics apply"
 _DIFF = "rater topics diff shows all; kafka-configs.sh --alter --entity-type topics changes them"
 
 
-async def look(cluster: Cluster, topics: Topics, view: View) -> list[Finding]:
+async def check(cluster: ClusterReader, topics: Topics, view: ClusterView) -> list[DoctorFinding]:
     """Ask for the topics' settings."""
     return judge_topics(topics, view, await cluster.topic_configs(view.present()))
 
 
-def judge_topics(topics: Topics, view: View, configs: Mapping[str, Mapping[str, str]]) -> list[Finding]:
+def judge_topics(topics: Topics, view: ClusterView, configs: Mapping[str, Mapping[str, str]]) -> list[DoctorFinding]:
     """`configs`: Kafka's settings of the topics that may be described."""
     hidden = sorted(name for name, topic in view.topics.items() if topic.error == _NOT_ALLOWED)
     counts = {name: len(view.topics[name].partitions) for name in view.present()}
@@ -37,7 +38,7 @@ def judge_topics(topics: Topics, view: View, configs: Mapping[str, Mapping[str, 
     return findings
 
 
-def _differences(differences: list[Difference]) -> Iterable[Finding]:
+def _differences(differences: list[Difference]) -> Iterable[DoctorFinding]:
     missing = [difference.topic for difference in differences if difference.what == "topic"]
     if missing:
         yield fault("topics.missing", f"missing: {listed(missing)}", _APPLY)
@@ -65,7 +66,7 @@ def _loses(difference: Difference) -> bool:
     return found_ms >= 0 and (wanted_ms < 0 or found_ms < wanted_ms)
 
 
-def _copies(view: View, configs: Mapping[str, Mapping[str, str]]) -> Iterable[Finding]:
+def _copies(view: ClusterView, configs: Mapping[str, Mapping[str, str]]) -> Iterable[DoctorFinding]:
     if len(view.brokers) < COPIES_WANTED:
         return
     few = [
@@ -82,7 +83,7 @@ def _copies(view: View, configs: Mapping[str, Mapping[str, str]]) -> Iterable[Fi
         yield warning("topics.min_insync", what, "min.insync.replicas=2 (kafka-configs.sh --alter)")
 
 
-def _partitions(view: View) -> Iterable[Finding]:
+def _partitions(view: ClusterView) -> Iterable[DoctorFinding]:
     leaderless = list(_named(view.topics, lambda p: p.leader < 0))
     if leaderless:
         todo = "start the brokers that hold them: nothing of these partitions is rated meanwhile"
