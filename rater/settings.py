@@ -20,14 +20,13 @@ from pydantic_settings import (
 )
 
 from rater.adapters.standard_webhooks import read_secret
-from rater.kafka.connection import Connection, tls_context
+from rater.kafka.connection import Connection, is_loopback, tls_context
 
 __all__ = ["Settings"]
 
 _NAME = r"^[A-Za-z0-9._-]+$"
 _SAFE_URL = r"^(https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/]).+"  # in the clear only within this machine
 _MIB = 1024 * 1024
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Settings(BaseSettings):
@@ -189,7 +188,7 @@ class Settings(BaseSettings):
     def _kafka_is_guarded(self) -> "Settings":
         """Nothing leaves this machine in the clear by an oversight."""
         hosts = [address.strip().rpartition(":")[0].strip("[]") for address in self.bootstrap.split(",")]
-        away = [host for host in hosts if host not in _LOOPBACK]
+        away = [host for host in hosts if not is_loopback(host)]
         if away and "ssl" not in self.kafka_security and not self.kafka_plaintext_allowed:
             raise ValueError(
                 f"bootstrap {', '.join(away)} is not this machine and kafka_security is {self.kafka_security}: calls and money "
@@ -206,7 +205,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _endpoint_is_guarded(self) -> "Settings":
-        if self.http_host not in _LOOPBACK and self.http_token is None:
+        if not is_loopback(self.http_host) and self.http_token is None:
             raise ValueError(f"http_host {self.http_host}: whoever asks from elsewhere needs http_token")
         return self
 
@@ -218,7 +217,7 @@ class Settings(BaseSettings):
                 raise ValueError("mail_host needs mail_from")
             if (self.mail_user is None) != (self.mail_password is None):
                 raise ValueError("mail_user and mail_password go together")
-            local = self.mail_host in _LOOPBACK
+            local = is_loopback(self.mail_host)
             if self.mail_security == "none" and not (local or self.mail_plaintext_allowed):
                 raise ValueError(
                     "mail_security none: mail would leave this machine in the clear; mail_plaintext_allowed lets it"

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from rater.bootstrap import AGENTS, lacking
 from rater.doctor.findings import DoctorFinding, fault, note, ok, warning
+from rater.kafka.connection import is_loopback
 from rater.settings import Settings
 
 _MIB = 1024 * 1024
@@ -19,7 +20,6 @@ _ROOM_WARNING_BYTES = 2048 * _MIB
 _ROOM_FAULT_BYTES = 256 * _MIB
 _HIDDEN = "***"
 _USER_IN_URL = re.compile(r"//[^/@]*@")
-_LOOPBACK = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[?::1\]?)(:\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,17 @@ def judge_data_folder(folder: DataFolder) -> list[DoctorFinding]:
 
 def judge_bootstrap(settings: Settings) -> list[DoctorFinding]:
     """Whether calls and money go over the network for all to read."""
-    away = [host for host in settings.bootstrap.split(",") if not _LOOPBACK.fullmatch(host.strip())]
+    away = [address for address in settings.bootstrap.split(",") if not _is_local(address.strip())]
     if not away or "ssl" in settings.kafka_security.split("_"):
         return []
     what = f"calls and money go to {away[0]} in the clear ({settings.kafka_security}), as it was allowed by name"
     return [warning("settings.plaintext", what, "RATER_KAFKA_SECURITY=sasl_ssl: docs/how-to/secure-kafka.md")]
+
+
+def _is_local(address: str) -> bool:
+    """Whether "host:port", or a host alone, is this machine."""
+    hosts = (address, address.rpartition(":")[0])
+    return any(is_loopback(host.strip("[]"), whole_network=True) for host in hosts)
 
 
 def _told(settings: Settings) -> str:

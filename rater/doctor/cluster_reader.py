@@ -162,47 +162,30 @@ class ClusterReader:
         return {tp: held.offset for tp, held in found.items() if held is not None}
 
     async def read(self, spans: Mapping[TopicPartition, tuple[int, int]], take: Callable[[Any], None], within_s: float) -> bool:
-        """Give the committed records from offset to offset of each partition to `take`; False when time ran out first."""
-        left = {tp: end for tp, (start, end) in spans.items() if start < end}
-        if not left:
-            return True
-        deadline_s = _loop_time_s() + within_s
-        async with self._consumer() as consumer:
-            consumer.assign(list(left))
-            for tp in left:
-                consumer.seek(tp, spans[tp][0])
-            while left and _loop_time_s() < deadline_s:
-                for tp, records in (await consumer.getmany(*left, timeout_ms=_POLL_MS)).items():
-                    for record in records:
-                        if record.offset < left[tp]:
-                            take(record)
-                left = {tp: end for tp, end in left.items() if await consumer.position(tp) < end}
-        return not left
+        """Pass each partition's committed records between two offsets to `take`. Returns False if time ran out first."""
+
+        def take_all(_: TopicPartition, records: list[Any]) -> bool:
+            for record in records:
+                take(record)
+            return False
+
+        return not await self._scan(spans, take_all, within_s)
 
     async def oldest(
         self, spans: Mapping[TopicPartition, tuple[int, int]], within_s: float
     ) -> dict[TopicPartition, int | None]:
-        """The time of the first record from offset to offset of each: None where it could not be read in time.
+        """The timestamp in ms of the first committed record between two offsets of each partition.
 
-        A partition with no record there, but the ends of transactions alone, is left out.
+        None if it could not be read in time. Partitions with only transaction markers there are omitted.
         """
         found: dict[TopicPartition, int | None] = {}
-        left = {tp: end for tp, (start, end) in spans.items() if start < end}
-        if not left:
-            return found
-        deadline_s = _loop_time_s() + within_s
-        async with self._consumer(max_partition_fetch_bytes=_FETCH_BYTES) as consumer:
-            consumer.assign(list(left))
-            for tp in left:
-                consumer.seek(tp, spans[tp][0])
-            while left and _loop_time_s() < deadline_s:
-                for tp, records in (await consumer.getmany(*left, timeout_ms=_POLL_MS)).items():
-                    if records and records[0].offset < left[tp]:
-                        found[tp] = records[0].timestamp
-                        del left[tp]
-                        consumer.pause(tp)
-                left = {tp: end for tp, end in left.items() if await consumer.position(tp) < end}
-        return found | dict.fromkeys(left)
+
+        def take_first(tp: TopicPartition, records: list[Any]) -> bool:
+            found[tp] = records[0].timestamp
+            return True
+
+        unread = await self._scan(spans, take_first, within_s, max_partition_fetch_bytes=_FETCH_BYTES)
+        return found | dict.fromkeys(unread)
 
     async def last_batch(self, leader: int, partition: TopicPartition, end: int) -> LastBatch | None:
         """The batch before the offset `end`; None where there is none any more."""
@@ -216,6 +199,34 @@ class ClusterReader:
             batch = batches.next_batch()
             last = LastBatch(batch.max_timestamp, batch.is_control_batch)
         return last
+
+    async def _scan(
+        self,
+        spans: Mapping[TopicPartition, tuple[int, int]],
+        take: Callable[[TopicPartition, list[Any]], bool],
+        within_s: float,
+        **options: Any,
+    ) -> set[TopicPartition]:
+        """Read each partition from its first to before its second offset; returns those not finished within `within_s`.
+
+        `take` gets the records as they come and returns True if it needs no more from that partition.
+        """
+        left = {tp: end for tp, (start, end) in spans.items() if start < end}
+        if not left:
+            return set()
+        deadline_s = _loop_time_s() + within_s
+        async with self._consumer(**options) as consumer:
+            consumer.assign(list(left))
+            for tp in left:
+                consumer.seek(tp, spans[tp][0])
+            while left and _loop_time_s() < deadline_s:
+                for tp, records in (await consumer.getmany(*left, timeout_ms=_POLL_MS)).items():
+                    wanted = [record for record in records if record.offset < left[tp]]
+                    if wanted and take(tp, wanted):
+                        del left[tp]
+                        consumer.pause(tp)
+                left = {tp: end for tp, end in left.items() if await consumer.position(tp) < end}
+        return set(left)
 
     async def _configs(self, kind: int, names: list[str], node_id: int | None) -> dict[str, tuple[int, dict[str, str]]]:
         request = DescribeConfigsRequest([(kind, name, None) for name in names], include_synonyms=False)
