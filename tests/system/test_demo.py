@@ -8,7 +8,7 @@ import sys
 RUN_TIMEOUT_S = 150
 
 
-def test_the_demo_ends_with_books_that_agree_and_shows_service_end_at_zero_and_return_with_the_recharge() -> None:
+def test_the_demos_books_agree_and_service_is_suspended_at_zero_and_restored_by_the_recharge() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RATER_")}
     command = [sys.executable, "-m", "rater", "demo", "--seconds", "6"]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=RUN_TIMEOUT_S, check=False)

@@ -55,7 +55,7 @@ def examine(kafka: EmbeddedKafka, worker: Worker, prefix: str, tmp_path: Path, m
     return run
 
 
-async def test_a_healthy_rater_is_told_to_be_and_each_harm_is_named(
+async def test_a_healthy_rater_has_no_faults_and_each_problem_is_named(
     kafka: EmbeddedKafka, topics: Topics, worker: Worker, examine: Examine
 ) -> None:
     worker.start()
@@ -80,9 +80,7 @@ async def test_a_healthy_rater_is_told_to_be_and_each_harm_is_named(
     assert found["catalog.rates_overlap"] == "note"
 
 
-async def test_a_deck_of_ten_thousand_rates_is_looked_at_in_seconds(
-    kafka: EmbeddedKafka, topics: Topics, examine: Examine
-) -> None:
+async def test_ten_thousand_rates_are_checked_in_seconds(kafka: EmbeddedKafka, topics: Topics, examine: Examine) -> None:
     await publish(kafka.bootstrap, topics, [rate(topics, str(10_000 + n)) for n in range(DECK_ROWS)])
     began_s = time.monotonic()
     found = await asyncio.to_thread(examine)
@@ -90,7 +88,7 @@ async def test_a_deck_of_ten_thousand_rates_is_looked_at_in_seconds(
     assert not [code for code in found if code.startswith("catalog.")]
 
 
-async def test_looking_makes_nothing(kafka: EmbeddedKafka, topics: Topics, examine: Examine) -> None:
+async def test_the_doctor_creates_nothing(kafka: EmbeddedKafka, topics: Topics, examine: Examine) -> None:
     before = await everything(kafka.bootstrap)
     await asyncio.to_thread(examine)
     assert await everything(kafka.bootstrap) - before == set()

@@ -87,7 +87,7 @@ async def test_asking_for_a_charge_by_its_key_is_a_valid_request(
     assert answered == [("get", "/v1/payment_intents/search", 200)]
 
 
-async def test_what_stripe_does_not_know_is_refused_here_too(url: str) -> None:
+async def test_an_unknown_parameter_is_refused(url: str) -> None:
     http = stripe.AIOHTTPClient(timeout=10)
     client = stripe.StripeClient(API_KEY, http_client=http, base_addresses={"api": url})
     with pytest.raises(stripe.InvalidRequestError):

@@ -29,7 +29,7 @@ def show() -> Show:
     return show
 
 
-def test_service_that_ends_at_zero_and_returns_with_the_funds_is_said_and_counted(show: Show) -> None:
+def test_service_suspended_at_zero_and_restored_by_funds_is_shown_and_counted(show: Show) -> None:
     show.desk.call()
     assert ["service suspended" in line for line in show.lines()].count(True) == 1
     show.desk.call("another")
@@ -39,7 +39,7 @@ def test_service_that_ends_at_zero_and_returns_with_the_funds_is_said_and_counte
     assert (show.totals.suspensions[ORG], show.totals.returns[ORG]) == (1, 1)
 
 
-def test_a_recharge_is_under_way_until_it_is_answered(show: Show) -> None:
+def test_a_recharge_is_pending_until_it_is_answered(show: Show) -> None:
     auto = {"trigger_amount": "50.00", "recharge_amount": "60.00", "payment_method": "card"}
     show.desk.command("auto_recharge.put", enabled=True, **auto)
     show.lines()

@@ -48,7 +48,7 @@ def test_the_same_seed_gives_the_same_calls_to_the_byte() -> None:
     assert calls(1) != calls(2)
 
 
-def test_every_reason_for_a_dead_letter_and_every_funding_comes_up_and_no_command_is_refused() -> None:
+def test_every_dead_letter_code_and_every_funding_occurs_and_no_command_is_refused() -> None:
     counts, _ = rated(1)
     codes = {"malformed_json", "too_large", "too_deep", "invalid_field", "bad_number", "conflicting_duplicate"}
     codes |= {"period_closed", "unknown_organization", "unknown_user", "no_rate"}
@@ -65,7 +65,7 @@ def test_every_call_type_is_rated() -> None:
     assert len(types) == 11
 
 
-def test_the_sample_organizations_live_through_running_dry_recharging_and_using_up_minutes() -> None:
+def test_the_sample_organizations_run_dry_recharge_and_use_up_their_minutes() -> None:
     _, outputs = rated(1)
     types = {msgspec.json.decode(r.value or b"")["type"] for r in outputs if r.topic == TOPICS.event}
     assert {"balance.low", "balance.depleted", "recharge.requested", "allowance.low", "allowance.exhausted"} <= types

@@ -1,4 +1,4 @@
-"""Notifications as webhooks, over real HTTP: signed, and their answers understood."""
+"""Notifications as webhooks over real HTTP: the signature, and the meaning of each status."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +16,7 @@ KEY = b"k" * 24
 
 
 class Endpoint:
-    """Answers with `status`; `seen` is what was posted."""
+    """Answers with `status`. `seen`: headers and body of each POST."""
 
     def __init__(self, status: int = 204) -> None:
         self.status = status
