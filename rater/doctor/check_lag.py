@@ -1,7 +1,7 @@
-"""How far the agents are behind: what waits, for how long, and whether anyone is there to do it.
+"""Lag: how many records wait for each agent, how long the oldest has waited, and whether workers are there to process them.
 
-What waits is judged by the time of the oldest record that was not processed, since a number of records says little. The ends
-of transactions count as offsets and not as records: a partition with nothing else left is up to date.
+Lag is judged by the timestamp of the oldest unprocessed record, because the number of records says little. Transaction markers
+take up offsets but are not records: a partition with only markers left is up to date.
 """
 
 from collections import Counter
@@ -21,13 +21,13 @@ from rater.settings import Settings
 
 _BEHIND_WARNING_MS = 5 * 60_000
 _BEHIND_FAULT_MS = 60 * 60_000
-_RETENTION_SHARE = 2  # of what is kept, so much may have passed: a half
+_RETENTION_SHARE = 2  # a record may wait for half its retention time
 _READ_S = 4.0
 _DEAD_LETTERS_MS = 24 * 3_600_000
 _DEAD_LETTERS_S = 5.0
 _START = "rater worker"
 
-#: What each agent reads as a group, by the topics' names in `Topics`.
+#: Agent → the topics its consumer group reads, by their names in `Topics`.
 INPUTS = {
     "rating": ("command", "cdr"),
     "timer": ("state",),
@@ -38,7 +38,10 @@ INPUTS = {
 
 @dataclass(frozen=True, slots=True)
 class PartitionBacklog:
-    """A partition's records that wait: how many at most, since when (None: not known), how many retention has taken."""
+    """The unprocessed records of a partition.
+
+    `offsets`: how many at most. `oldest_ms`: timestamp of the first, None if not known. `lost`: how many retention deleted.
+    """
 
     offsets: int
     oldest_ms: int | None
@@ -47,7 +50,10 @@ class PartitionBacklog:
 
 @dataclass(frozen=True, slots=True)
 class GroupLag:
-    """An agent's group, and what waits for it. `is_set_up`: by the settings of the one who asks."""
+    """An agent's group and its backlog.
+
+    `is_set_up`: whether the agent can run with these settings. `unowned`: partitions that no worker has.
+    """
 
     agent: str
     group: GroupView
@@ -59,21 +65,22 @@ class GroupLag:
 
 @dataclass(slots=True)
 class DeadLetterCounts:
-    """Dead letters of a day, by code."""
+    """The dead letters of a day, counted by code; `others` can't be retried."""
 
     retryable: Counter[str] = field(default_factory=Counter)
     others: Counter[str] = field(default_factory=Counter)
 
     def take(self, record: Any) -> None:
-        said = dict(record.headers)
-        code = said.get("rater.error.code", b"unknown").decode(errors="replace")
-        (self.retryable if said.get("rater.error.retryable") == b"true" else self.others)[code] += 1
+        """Count a record of the dead-letter topic."""
+        headers = dict(record.headers)
+        code = headers.get("rater.error.code", b"unknown").decode(errors="replace")
+        (self.retryable if headers.get("rater.error.retryable") == b"true" else self.others)[code] += 1
 
 
 async def check(
     cluster: ClusterReader, settings: Settings, topics: Topics, view: ClusterView, now_ms: int
 ) -> list[DoctorFinding]:
-    """Ask each agent's group, and for the oldest record that waits for it."""
+    """Read each agent's group and the oldest record that waits for it, and the dead letters of the last day."""
     groups, sees_all = await cluster.groups(view), await cluster.sees_all_groups()
     not_set_up = lacking(settings, AGENTS)
     retention_ms = _retention_ms(await cluster.topic_configs(view.present()))
@@ -81,20 +88,20 @@ async def check(
     for agent, uses in INPUTS.items():
         names = [getattr(topics, use) for use in uses]
         if unreadable := view.unreadable(names):
-            what = f"{agent}: what waits can't be told without reading {listed(unreadable)}"
+            what = f"{agent}: lag is unknown because {listed(unreadable)} can't be read"
             findings.append(note("lag.unreadable", what, "see the areas topics and acl"))
             continue
         inputs, group_id = view.partitions(names), group_of(settings, agent)
         if group_id not in groups and not sees_all:
-            what = f"{agent}: group {group_id} is not there yet, or this user may not see it"
+            what = f"{agent}: group {group_id} doesn't exist yet, or this user may not see it"
             findings.append(note("lag.unseen", what, "see the area acl"))
             continue
         try:
             group = await cluster.group(group_id, inputs) if group_id in groups else GroupView("Dead", committed={})
             lag = await _group_lag(cluster, agent, group, inputs, agent not in not_set_up)
         except (KafkaError, TimeoutError) as error:
-            what = f"{agent}: group {group_id} can't be looked at: {type(error).__name__}"
-            findings.append(warning("lag.unknown", what, "look as a user who may DESCRIBE the group and READ its topics"))
+            what = f"{agent}: reading group {group_id} failed: {type(error).__name__}"
+            findings.append(warning("lag.unknown", what, "run it as a user with DESCRIBE on the group and READ on its topics"))
             continue
         findings += judge_lag(lag, retention_ms, now_ms)
     dead = [] if view.unreadable([topics.dead_letter]) else view.partitions([topics.dead_letter])
@@ -107,27 +114,27 @@ def group_of(settings: Settings, agent: str) -> str:
 
 
 def judge_lag(lag: GroupLag, retention_ms: Mapping[str, int], now_ms: int) -> list[DoctorFinding]:
-    """`retention_ms`: how long each topic keeps records; without an entry, for ever."""
+    """`retention_ms`: topic → how long it keeps records; topics without an entry keep them for ever."""
     group = lag.group
-    findings = [*_losing(lag, retention_ms, now_ms)]
+    findings = [*_retention(lag, retention_ms, now_ms)]
     oldest_ms = min((w.oldest_ms for w in lag.waiting.values() if w.oldest_ms is not None), default=None)
     if not group.members and lag.waiting:
-        what = f"{lag.agent}: {_amount(lag, now_ms)}, and no worker is there"
+        what = f"{lag.agent}: {_amount(lag, now_ms)}, but no worker is running"
         todo = (
             _START
             if lag.is_set_up
-            else f"rater worker with the {lag.agent} agent's settings (docs/how-to/find-what-is-wrong.md)"
+            else f"start rater worker with the {lag.agent} agent's settings (docs/how-to/find-what-is-wrong.md)"
         )
         findings.append(fault("lag.no_worker", what, todo) if lag.is_set_up else warning("lag.no_worker", what, todo))
     elif not group.members:
         if lag.is_set_up:
-            findings.append(note("lag.idle", f"{lag.agent}: nothing waits, and no worker is there", _START))
+            findings.append(note("lag.idle", f"{lag.agent}: nothing waits, and no worker is running", _START))
     elif lag.unowned and group.state == "Stable":
-        what = f"{lag.agent}: nobody has {listed([_name(tp) for tp in sorted(lag.unowned)])}"
-        findings.append(fault("lag.unowned", what, "do all workers run the same version, and know the same RATER_PARTITIONS?"))
+        what = f"{lag.agent}: no worker has {listed([_name(tp) for tp in sorted(lag.unowned)])}"
+        findings.append(fault("lag.unowned", what, "do all workers run the same version with the same RATER_PARTITIONS?"))
     elif oldest_ms is not None and now_ms - oldest_ms >= _BEHIND_WARNING_MS:
         what = f"{lag.agent}: {_amount(lag, now_ms)}, with {counted(group.members, 'worker')}"
-        todo = "is a worker stuck (its log, /livez)? Else start more, up to one a partition (docs/performance.md)"
+        todo = "is a worker stuck (see its log, /livez)? Else start more, up to one per partition (docs/performance.md)"
         late = now_ms - oldest_ms >= _BEHIND_FAULT_MS
         findings.append(fault("lag.behind", what, todo) if late else warning("lag.behind", what, todo))
     else:
@@ -136,27 +143,29 @@ def judge_lag(lag: GroupLag, retention_ms: Mapping[str, int], now_ms: int) -> li
 
 
 def judge_dead_letters(letters: DeadLetterCounts, *, is_whole: bool) -> list[DoctorFinding]:
-    """Calls that could not be rated, of the last day."""
+    """Calls of the last day that could not be rated. `is_whole`: whether all dead letters were read."""
     findings = []
     least = "" if is_whole else "at least "
     if letters.retryable:
-        what = f"{least}{_by_code(letters.retryable)} in 24 h: not rated when they came, retryable"
-        todo = "mend the cause (rater replay shows which and why), then rater replay --go"
+        what = f"{least}{_by_code(letters.retryable)} in 24 h: calls that were not rated but can be retried"
+        todo = "fix the cause (rater replay lists calls and reasons), then rater replay --go"
         findings.append(warning("lag.retryable_letters", what, todo))
     if letters.others:
-        what = f"{least}{_by_code(letters.others)} in 24 h: not to be rated as they are"
-        findings.append(note("lag.dead_letters", what, "tell those who send them; the topic has each with its reason"))
+        what = f"{least}{_by_code(letters.others)} in 24 h: calls that can't be rated as they are"
+        findings.append(
+            note("lag.dead_letters", what, "tell their senders; the dead-letter topic has each call with its reason")
+        )
     if not findings and is_whole:
-        findings.append(ok("lag.letters", "no dead letter in 24 h"))
+        findings.append(ok("lag.letters", "no dead letters in 24 h"))
     return findings
 
 
-def _losing(lag: GroupLag, retention_ms: Mapping[str, int], now_ms: int) -> Iterable[DoctorFinding]:
+def _retention(lag: GroupLag, retention_ms: Mapping[str, int], now_ms: int) -> Iterable[DoctorFinding]:
     lost = {tp: waiting.lost for tp, waiting in lag.waiting.items() if waiting.lost}
     if lost:
-        amount, places = counted(sum(lost.values()), "record"), listed([_name(tp) for tp in lost])
-        what = f"{lag.agent}: retention has taken {amount} of {places} unprocessed"
-        todo = "publish those calls again from the switches; RATER_ACCEPT_LOST_INPUT=true lets a worker go on without them"
+        amount, partitions = counted(sum(lost.values()), "record"), listed([_name(tp) for tp in lost])
+        what = f"{lag.agent}: retention deleted {amount} of {partitions} before they were processed"
+        todo = "publish those calls again from the switches; RATER_ACCEPT_LOST_INPUT=true lets a worker continue without them"
         yield fault("lag.lost", what, todo)
     for tp, waiting in lag.waiting.items():
         kept_ms = retention_ms.get(tp.topic)
@@ -164,24 +173,26 @@ def _losing(lag: GroupLag, retention_ms: Mapping[str, int], now_ms: int) -> Iter
             continue
         if (now_ms - waiting.oldest_ms) * _RETENTION_SHARE >= kept_ms:
             age = since(now_ms - waiting.oldest_ms)
-            what = f"{lag.agent}: {_name(tp)} waits for {age} and is kept for {since(kept_ms)}: then it is gone"
-            yield fault("lag.retention", what, "have it processed now, or raise the topic's retention.ms first")
+            what = f"{lag.agent}: {_name(tp)} has waited for {age}; Kafka deletes records after {since(kept_ms)}"
+            yield fault("lag.retention", what, "process them now, or first raise the topic's retention.ms")
             return
 
 
 def _membership(lag: GroupLag) -> Iterable[DoctorFinding]:
     group = lag.group
     if group.members and group.state != "Stable":
-        what = f"{lag.agent}: the group is {group.state}: partitions are being handed out"
-        yield note("lag.rebalancing", what, "look again in a minute; if it goes on, a worker comes and goes: see the logs")
+        what = f"{lag.agent}: the group is rebalancing ({group.state})"
+        yield note(
+            "lag.rebalancing", what, "run it again in a minute; if it continues, a worker keeps restarting: see the logs"
+        )
     if group.members > 1 and group.static < group.members:
         what = (
-            f"{lag.agent}: {group.members - group.static} of {group.members} workers have no instance id: a restart halts all"
+            f"{lag.agent}: {group.members - group.static} of {group.members} workers have no instance id: a restart pauses all"
         )
-        yield note("lag.no_instance_id", what, "give each worker a RATER_INSTANCE_ID of its own that stays")
+        yield note("lag.no_instance_id", what, "give each worker its own permanent RATER_INSTANCE_ID")
     if group.members > lag.partitions > 0:
-        what = f"{lag.agent}: {group.members} workers for {counted(lag.partitions, 'partition')}: some have nothing to do"
-        yield note("lag.too_many_workers", what, "that many in reserve are enough")
+        what = f"{lag.agent}: {group.members} workers for {counted(lag.partitions, 'partition')}: some are idle"
+        yield note("lag.too_many_workers", what, "fine as standby; more workers won't make it faster")
 
 
 def _amount(lag: GroupLag, now_ms: int) -> str:
@@ -202,7 +213,7 @@ def _by_code(counts: Counter[str]) -> str:
 
 
 def _retention_ms(configs: Mapping[str, Mapping[str, str]]) -> dict[str, int]:
-    """How long each topic keeps records; one that is compacted keeps them by key."""
+    """Topic → how long it keeps records. Topics that are only compacted, or keep records for ever, are omitted."""
     return {
         name: int(found["retention.ms"])
         for name, found in configs.items()

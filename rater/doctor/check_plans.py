@@ -1,8 +1,8 @@
-"""Plans: whether anybody can use them. Pure: plans, rates and who holds what in, findings out.
+"""Plans: whether users can use their minutes. Pure: plans, rates and holders in, findings out.
 
-A plan belongs to users by licence: the calling plan for outbound, audio conferencing for conference dial-out (rules 7, 10). Of
-its allowances the first that holds the rate's country and number type is used (rule 10), so one that no rate matches, or whose
-every rate an earlier one takes, gives no minute to anyone.
+Users hold plans through a licence: the calling plan for outbound, audio conferencing for conference dial-out (rules 7, 10). A
+call uses the first allowance of the plan that covers the rate's country and number type (rule 10). So an allowance gives no
+minutes if no rate matches it, or if earlier allowances cover all its rates.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from rater.doctor.findings import DoctorFinding, counted, fault, listed, note, o
 from rater.domain.deck import PricedRow
 from rater.domain.plans import Plan
 
-#: Licence of a user → the service whose calls take its plan's minutes.
+#: Licence of a user → the service whose calls use the minutes of its plan.
 LICENSED = {"calling_plan": "outbound", "audio_conferencing": "conference-dial-out"}
 _LOAD = "rater load plans FILE"
 
@@ -22,65 +22,65 @@ CountryAndType = tuple[str, str]  # country, number type
 
 @dataclass(slots=True)
 class Holders:
-    """(licence, plan) → users that hold it so. `is_whole`: all users were looked at."""
+    """`users`: (licence, plan id) → number of users. `is_whole`: whether all users were read."""
 
     users: Counter[tuple[str, str]] = field(default_factory=Counter)
     is_whole: bool = True
 
 
 def judge_plans(plans: Mapping[str, Plan], rows: Iterable[PricedRow], holders: Holders, now_us: int) -> list[DoctorFinding]:
-    """`rows` that have expired don't count: no call of now on meets them."""
+    """All findings about these plans as of `now_us`. Expired `rows` don't count."""
     priced: dict[str, set[CountryAndType]] = {service: set() for service in LICENSED.values()}
     for row in rows:
         if row.service in priced and row.to_us > now_us:
             priced[row.service].add((row.country, row.number_type))
-    findings = [finding for plan in plans.values() for finding in _use(plan, priced.get(plan.service))]
+    findings = [finding for plan in plans.values() for finding in _usable(plan, priced.get(plan.service))]
     if plans:
         findings.insert(0, ok("catalog.plans", f"{counted(len(plans), 'plan')} ({listed(sorted(plans))})"))
-    return [*findings, *_held(plans, holders)]
+    return [*findings, *_holders(plans, holders)]
 
 
-def _use(plan: Plan, priced: set[CountryAndType] | None) -> Iterable[DoctorFinding]:
-    """`priced`: countries and number types of the service's rates; None: a service for which nobody is licensed."""
+def _usable(plan: Plan, priced: set[CountryAndType] | None) -> Iterable[DoctorFinding]:
+    """`priced`: what the rates of the plan's service cover; None if no licence belongs to that service."""
     if priced is None:
-        what = f"plan {plan.plan_id}: calls of service {plan.service} take no user's minutes (rule 7)"
-        yield warning("catalog.plan_unusable", what, "its service must be outbound or conference-dial-out: " + _LOAD)
+        what = f"plan {plan.plan_id}: calls of service {plan.service} never use a user's minutes (rule 7)"
+        yield warning("catalog.plan_unusable", what, "set its service to outbound or conference-dial-out: " + _LOAD)
         return
     taken = Counter(allowance.allowance_id for kind in priced if (allowance := plan.allowance_for(*kind)) is not None)
     unused = [allowance for allowance in plan.allowances if not taken[allowance.allowance_id]]
-    todo = f"mend its destinations or number types ({_LOAD}), or load the rates it means"
+    todo = f"correct its destinations or number types ({_LOAD}), or load the rates for them"
     if priced and len(unused) == len(plan.allowances):
         yield warning(
-            "catalog.plan_unusable", f"plan {plan.plan_id}: no rate of {plan.service} is of any of its destinations", todo
+            "catalog.plan_unusable", f"plan {plan.plan_id}: there is no {plan.service} rate for any of its destinations", todo
         )
         return
     for allowance in unused if priced else ():
         if any(allowance.covers(*kind) for kind in priced):
-            why = "an allowance before it takes every call (rule 10)"
+            why = "an allowance before it covers all its calls (rule 10)"
         else:
-            why = f"no rate of {plan.service} is of its destinations and number types"
+            why = f"there is no {plan.service} rate for its destinations and number types"
         yield warning("catalog.allowance_unusable", f"plan {plan.plan_id}, allowance {allowance.allowance_id}: {why}", todo)
     countries = {country for country, _ in priced}
     unknown = sorted({d for a in plan.allowances if a not in unused for d in a.destinations or () if d not in countries})
     if unknown and priced:
         yield note(
             "catalog.destination_without_rate",
-            f"plan {plan.plan_id}: no rate of {plan.service} goes to {listed(unknown)}",
+            f"plan {plan.plan_id}: there is no {plan.service} rate for {listed(unknown)}",
             todo,
         )
 
 
-def _held(plans: Mapping[str, Plan], holders: Holders) -> Iterable[DoctorFinding]:
-    gone = {plan_id: users for (_, plan_id), users in sorted(holders.users.items()) if plan_id not in plans}
-    if gone:
-        plans_gone = listed([f"{plan_id} ({counted(users, 'user')})" for plan_id, users in gone.items()])
-        what = f"users hold plans that the catalog has not, and get no minutes: {plans_gone}"
-        yield fault("catalog.plan_missing", what, f"{_LOAD}, or give them another (rater users set)")
+def _holders(plans: Mapping[str, Plan], holders: Holders) -> Iterable[DoctorFinding]:
+    missing = {plan_id: users for (_, plan_id), users in sorted(holders.users.items()) if plan_id not in plans}
+    if missing:
+        named = listed([f"{plan_id} ({counted(users, 'user')})" for plan_id, users in missing.items()])
+        what = f"users hold plans that are not in the catalog, so they get no minutes: {named}"
+        yield fault("catalog.plan_missing", what, f"{_LOAD}, or give the users another plan (rater users set)")
     for (licence, plan_id), users in sorted(holders.users.items()):
         if plan_id in plans and plans[plan_id].service != LICENSED[licence]:
-            what = f"{users} users hold {plan_id} as {licence}, which is for {LICENSED[licence]}: it gives them no minutes"
+            what = f"{users} users hold {plan_id} as {licence}, which is for {LICENSED[licence]}: they get no minutes"
             yield warning(
-                "catalog.plan_in_wrong_licence", what, "rater users set, with the plan under the licence of its service"
+                "catalog.plan_in_wrong_licence", what, "move the plan to the licence of its service (rater users set)"
             )
     held = {plan_id for _, plan_id in holders.users}
     spare = sorted(plan_id for plan_id in plans if plan_id not in held)

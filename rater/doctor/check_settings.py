@@ -1,4 +1,4 @@
-"""The settings: which there are and from where, and what of them does not go together with this machine."""
+"""Settings: which are set and where, which agents they suffice for, the data folder, and encryption."""
 
 import os
 import re
@@ -24,7 +24,7 @@ _USER_IN_URL = re.compile(r"//[^/@]*@")
 
 @dataclass(frozen=True, slots=True)
 class DataFolder:
-    """A folder as the file system has it; `free_bytes` None where that can't be known."""
+    """The folder of the local stores. `free_bytes`: on its disk, None if unknown."""
 
     path: Path
     is_writable: bool
@@ -32,9 +32,9 @@ class DataFolder:
 
 
 def check(settings: Settings) -> list[DoctorFinding]:
-    """Look at settings and data folder; asks nobody, and makes nothing."""
+    """Check settings and data folder. Asks no broker and creates nothing."""
     return [
-        ok("settings.set", _told(settings)),
+        ok("settings.set", _summary(settings)),
         *judge_agents(lacking(settings, AGENTS)),
         *judge_data_folder(_data_folder(settings.data_dir)),
         *judge_bootstrap(settings),
@@ -42,26 +42,26 @@ def check(settings: Settings) -> list[DoctorFinding]:
 
 
 def judge_agents(lacks: Mapping[str, str]) -> list[DoctorFinding]:
-    """`lacks`: agent → the setting it can't run without. Fine where another worker has it set."""
+    """`lacks`: agent → the required setting that is missing. Only a note: another worker may have it."""
     return [
         note(
             "settings.agent_not_set_up",
-            f"the {agent} agent does not run with these settings",
-            f"set {setting} where it is to run",
+            f"the {agent} agent doesn't run with these settings",
+            f"to run it, set {setting}",
         )
         for agent, setting in lacks.items()
     ]
 
 
 def judge_data_folder(folder: DataFolder) -> list[DoctorFinding]:
-    """Where the local stores are: a cache, but a worker without one does not start."""
+    """The local stores are only a cache, but a worker can't start without them."""
     if not folder.is_writable:
-        todo = "give it to the worker's user, or set RATER_DATA_DIR to a folder of its own"
-        return [fault("settings.data_dir", f"{folder.path} can't be written to by this user", todo)]
+        todo = "make the worker's user its owner, or set RATER_DATA_DIR to another folder"
+        return [fault("settings.data_dir", f"this user can't write to {folder.path}", todo)]
     if folder.free_bytes is None:
         return []
-    room = f"{folder.free_bytes // _MIB} MiB are left for {folder.path}"
-    todo = "make room, or set RATER_DATA_DIR to another disk: what is there is rebuilt from Kafka"
+    room = f"{folder.free_bytes // _MIB} MiB free for {folder.path}"
+    todo = "free some space, or set RATER_DATA_DIR to another disk: the stores are rebuilt from Kafka"
     if folder.free_bytes < _ROOM_FAULT_BYTES:
         return [fault("settings.disk_full", room, todo)]
     if folder.free_bytes < _ROOM_WARNING_BYTES:
@@ -70,12 +70,12 @@ def judge_data_folder(folder: DataFolder) -> list[DoctorFinding]:
 
 
 def judge_bootstrap(settings: Settings) -> list[DoctorFinding]:
-    """Whether calls and money go over the network for all to read."""
+    """Whether calls and money cross the network unencrypted."""
     away = [address for address in settings.bootstrap.split(",") if not _is_local(address.strip())]
     if not away or "ssl" in settings.kafka_security.split("_"):
         return []
-    what = f"calls and money go to {away[0]} in the clear ({settings.kafka_security}), as it was allowed by name"
-    return [warning("settings.plaintext", what, "RATER_KAFKA_SECURITY=sasl_ssl: docs/how-to/secure-kafka.md")]
+    what = f"calls and money go to {away[0]} unencrypted ({settings.kafka_security}), as RATER_KAFKA_PLAINTEXT_ALLOWED permits"
+    return [warning("settings.plaintext", what, "set RATER_KAFKA_SECURITY=sasl_ssl: docs/how-to/secure-kafka.md")]
 
 
 def _is_local(address: str) -> bool:
@@ -84,13 +84,13 @@ def _is_local(address: str) -> bool:
     return any(is_loopback(host.strip("[]"), whole_network=True) for host in hosts)
 
 
-def _told(settings: Settings) -> str:
-    told = [f"{name}={_shown(getattr(settings, name))} ({source})" for name, source in sorted(_sources(settings).items())]
-    return ", ".join(told) or "no setting is set: all are at their defaults"
+def _summary(settings: Settings) -> str:
+    shown = [f"{name}={_shown(getattr(settings, name))} ({source})" for name, source in sorted(_sources(settings).items())]
+    return ", ".join(shown) or "nothing is set: all settings have their defaults"
 
 
 def _sources(settings: Settings) -> dict[str, str]:
-    """What is set → where: the command line goes before the environment, which goes before the file."""
+    """Setting → where it is set. The command line overrides the environment, which overrides the file."""
     environment = {name.lower() for name in os.environ}
     file = os.environ.get("RATER_SETTINGS_FILE")
     in_file = tomllib.loads(Path(file).read_text()) if file else {}

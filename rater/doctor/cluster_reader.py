@@ -1,7 +1,8 @@
-"""What the doctor asks of Kafka. Only questions: nothing here changes anything there, not even by being asked.
+"""Reads the state of a Kafka cluster without changing anything.
 
-So topics are asked about without being created, consumers read without a group, and a coordinator is looked for only of groups
-that are known to be there: Kafka makes its offsets topic for the first who looks. Each answer takes a few seconds at most.
+Some ordinary requests do change something, so they are avoided: asking for a topic must not create it, consumers read without a
+group, and the coordinator is requested only for groups known to exist, because Kafka creates its offsets topic when anyone asks
+for a coordinator. Each request times out after a few seconds.
 """
 
 import asyncio
@@ -41,20 +42,20 @@ read_any_header_name()
 
 
 class UnreachableError(Exception):
-    """No broker answers at the address there is."""
+    """No broker answers at the configured address."""
 
 
 @asynccontextmanager
 async def connected(settings: Settings) -> AsyncIterator["ClusterReader"]:
-    """Raises UnreachableError within seconds where no broker answers."""
+    """Connect for the duration of the block. Raises UnreachableError within seconds if no broker answers."""
     client = AIOKafkaClient(**client_options(settings), request_timeout_ms=_ANSWER_MS)
-    with _listening() as heard:
+    with _recorded_errors() as errors:
         try:
             try:
                 async with asyncio.timeout(CONNECT_S):
                     await client.bootstrap()
             except (KafkaError, OSError, TimeoutError, ValueError) as error:
-                why = f" ({heard[-1]})" if heard else ""
+                why = f" ({errors[-1]})" if errors else ""
                 raise UnreachableError(f"no broker answers at {settings.bootstrap}{why}") from error
             yield ClusterReader(settings, client)
         finally:
@@ -62,7 +63,7 @@ async def connected(settings: Settings) -> AsyncIterator["ClusterReader"]:
 
 
 class ClusterReader:
-    """The cluster, to be asked. A question that is not answered raises KafkaError or TimeoutError."""
+    """Read-only requests to a cluster. All raise KafkaError or TimeoutError if there is no answer."""
 
     def __init__(self, settings: Settings, client: Any) -> None:
         self._settings = settings
@@ -70,7 +71,7 @@ class ClusterReader:
         self._answering: Any = None
 
     async def view(self, topics: Collection[str]) -> ClusterView:
-        """Brokers and these topics."""
+        """The brokers, and these topics."""
         answer = await self._ask(protocol.metadata(list(topics)))
         return ClusterView(
             brokers={node_id: f"{host}:{port}" for node_id, host, port, _ in answer.brokers},
@@ -90,19 +91,19 @@ class ClusterReader:
         )
 
     async def node(self, node_id: int) -> BrokerView:
-        """What a broker speaks."""
+        """The versions a broker supports."""
         answer = await self._ask(protocol.api_versions(), node_id)
-        supported, settled = protocol.features_of(answer)
+        supported, in_use = protocol.features_of(answer)
         apis = {key: (low, high) for key, low, high, _ in answer.api_versions}
-        return BrokerView(apis, supported.get("metadata.version"), settled.get("metadata.version"))
+        return BrokerView(apis, supported.get("metadata.version"), in_use.get("metadata.version"))
 
     async def topic_configs(self, topics: Collection[str]) -> dict[str, dict[str, str]]:
-        """Kafka's settings of each topic; of one that may not be described there are none."""
+        """Topic → its settings. Topics whose settings this user may not see are omitted."""
         found = await self._configs(ConfigResourceType.TOPIC, list(topics), None) if topics else {}
         return {name: configs for name, (error, configs) in found.items() if error == 0}
 
     async def broker_configs(self, view: ClusterView) -> dict[str, str] | None:
-        """The settings of the first broker that answers, or None where they may not be described."""
+        """The settings of the first broker that answers; None if this user may not see them."""
         last: Exception = TimeoutError("no broker answers")
         for node_id in view.brokers:
             try:
@@ -114,16 +115,16 @@ class ClusterReader:
         raise last
 
     async def groups(self, view: ClusterView) -> set[str]:
-        """The consumer groups there are, of those that this user may see."""
+        """The consumer groups that exist and that this user may see."""
         answers = await asyncio.gather(*(self._ask(ListGroupsRequest(), node_id) for node_id in view.brokers))
         return {group for answer in answers for group, _ in answer.groups}
 
     async def sees_all_groups(self) -> bool:
-        """Whether a group that `groups` does not tell of is not there: whoever sees their offsets' topic sees all."""
+        """Whether `groups` returns all groups, as it does for users who may see the topic of their offsets."""
         return (await self.view([_OFFSETS_TOPIC])).topics[_OFFSETS_TOPIC].error != _NOT_ALLOWED
 
     async def group(self, group_id: str, partitions: Collection[TopicPartition]) -> GroupView:
-        """The members of a group that is there, and the offsets it has committed of these partitions."""
+        """The members of an existing group, and the offsets it has committed for these partitions."""
         coordinator = await self._ask(FindCoordinatorRequest(group_id, 0))
         _raise(coordinator.error_code)
         described = (await self._ask(protocol.describe_groups([group_id]), coordinator.coordinator_id)).groups[0]
@@ -145,7 +146,7 @@ class ClusterReader:
         return GroupView(state, len(members), static, frozenset(owned), committed, may)
 
     async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
-        """First offset and last stable offset of each."""
+        """Partition → its first offset and its last stable offset."""
         if not partitions:
             return {}
         async with self._consumer() as consumer:
@@ -154,7 +155,7 @@ class ClusterReader:
         return {tp: (first[tp], last[tp]) for tp in partitions}
 
     async def offsets_since(self, partitions: Collection[TopicPartition], since_ms: int) -> dict[TopicPartition, int]:
-        """The first offset of each with a record of that time or later; one without such a record is left out."""
+        """Partition → the offset of its first record at `since_ms` or later. Partitions without one are omitted."""
         if not partitions:
             return {}
         async with self._consumer() as consumer:
@@ -188,7 +189,7 @@ class ClusterReader:
         return found | dict.fromkeys(unread)
 
     async def last_batch(self, leader: int, partition: TopicPartition, end: int) -> LastBatch | None:
-        """The batch before the offset `end`; None where there is none any more."""
+        """The batch before offset `end`; None if it is gone. `leader`: the broker to ask."""
         topics = [(partition.topic, [(partition.partition, end - 1, _FETCH_BYTES)])]
         answer = await self._ask(FetchRequest(_POLL_MS, 1, _FETCH_BYTES, _READ_COMMITTED, topics), leader)
         error, records = answer.topics[0][1][0][1], answer.topics[0][1][0][-1]
@@ -234,7 +235,7 @@ class ClusterReader:
         return {name: (error, {entry[0]: entry[1] for entry in entries}) for error, _, _, name, entries in answer.resources}
 
     async def _ask(self, request: Any, node_id: int | None = None) -> Any:
-        """Ask that broker, or any that answers."""
+        """Send a request to that broker, or to any that answers."""
         if node_id is not None:
             return await self._send(node_id, request)
         last: Exception = TimeoutError("no broker answers")
@@ -253,7 +254,7 @@ class ClusterReader:
             return await self._client.send(node, request)
 
     def _nodes(self) -> list[Any]:
-        """The brokers there are; before there is a topic, perhaps none but the one that was asked first."""
+        """The known brokers. Before there is any topic that may be only the bootstrap broker."""
         return [broker.nodeId for broker in self._client.cluster.brokers()] or [self._client.get_random_node()]
 
     @asynccontextmanager
@@ -274,30 +275,30 @@ class ClusterReader:
             await let_go(consumer.stop())
 
 
-class _Listener(logging.Handler):
-    """What aiokafka says of a connection that fails: it logs it, and raises something that does not tell why."""
+class _ErrorRecorder(logging.Handler):
+    """Records why a connection failed: aiokafka logs the reason, but the exception it raises doesn't have it."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self.heard: list[str] = []
+        self.errors: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         cause = record.args[-1] if isinstance(record.args, tuple) and record.args else record.getMessage()
-        self.heard.append(str(cause) or type(cause).__name__)
+        self.errors.append(str(cause) or type(cause).__name__)
 
 
 @contextmanager
-def _listening() -> Iterator[list[str]]:
-    """Meanwhile aiokafka's errors go into the list, and nowhere else: there are findings to tell them."""
-    log, listener = logging.getLogger("aiokafka"), _Listener()
+def _recorded_errors() -> Iterator[list[str]]:
+    """Until the end of the block, aiokafka's errors go into this list instead of the log: they become findings."""
+    log, recorder = logging.getLogger("aiokafka"), _ErrorRecorder()
     before = log.propagate
-    log.addHandler(listener)
+    log.addHandler(recorder)
     log.propagate = False
     try:
-        yield listener.heard
+        yield recorder.errors
     finally:
         log.propagate = before
-        log.removeHandler(listener)
+        log.removeHandler(recorder)
 
 
 def _assignment(data: bytes) -> list[TopicPartition]:

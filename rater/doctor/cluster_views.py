@@ -1,4 +1,4 @@
-"""What the doctor sees of a Kafka cluster: plain values, filled in by `cluster_reader`, judged by the checks."""
+"""The state of a Kafka cluster as plain values: `cluster_reader` fills them in, the checks judge them."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ _READ = 3  # Kafka's number of the operation
 
 @dataclass(frozen=True, slots=True)
 class PartitionView:
+    """A partition. `leader`, `replicas` and `in_sync` are broker ids; `leader` is -1 if there is none."""
+
     number: int
     leader: int
     replicas: tuple[int, ...]
@@ -20,7 +22,7 @@ class PartitionView:
 
 @dataclass(frozen=True, slots=True)
 class TopicView:
-    """`error` is Kafka's code, 0 for none; `may` the bits of what the user may do."""
+    """A topic. `error`: Kafka's error code, 0 for none. `may`: what this user may do, as a bit field of Kafka's operations."""
 
     error: int
     may: int
@@ -29,7 +31,10 @@ class TopicView:
 
 @dataclass(frozen=True, slots=True)
 class ClusterView:
-    """The cluster as one broker describes it; `topics` are those that were asked for; `may`: with the cluster itself."""
+    """The cluster as one broker describes it.
+
+    `brokers`: id → "host:port". `topics`: only those asked for. `may`: what this user may do with the cluster itself.
+    """
 
     brokers: dict[int, str]
     controller: int
@@ -37,16 +42,16 @@ class ClusterView:
     may: int = -1
 
     def present(self) -> list[str]:
-        """The topics that are there and may be looked at."""
+        """The topics that exist and that this user may describe."""
         return [name for name, topic in self.topics.items() if topic.error == 0]
 
     def unreadable(self, topics: Collection[str]) -> list[str]:
-        """Those of the topics that are not there, or may not be read."""
+        """Those of `topics` that don't exist or that this user may not read."""
         present = self.present()
         return [name for name in topics if name not in present or not self.topics[name].may >> _READ & 1]
 
     def partitions(self, topics: Collection[str]) -> list[TopicPartition]:
-        """The partitions with a leader of those of the topics that are there."""
+        """All partitions of `topics` that have a leader. Topics that don't exist are omitted."""
         return [
             TopicPartition(name, p.number)
             for name in topics
@@ -58,16 +63,19 @@ class ClusterView:
 
 @dataclass(frozen=True, slots=True)
 class BrokerView:
-    """A broker: the versions it speaks of each API, and the level of its metadata.version, supported and settled on."""
+    """A broker. `apis`: API key → lowest and highest version. `supported`, `in_use`: levels of its metadata.version."""
 
     apis: dict[int, tuple[int, int]]
     supported: int | None
-    settled: int | None
+    in_use: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class GroupView:
-    """A consumer group. `static`: members with an instance id. `owned`: partitions that any of them has."""
+    """A consumer group. `static`: how many members have an instance id. `owned`: partitions assigned to any member.
+
+    `committed`: partition → offset. `may`: what this user may do with the group.
+    """
 
     state: str
     members: int = 0
@@ -79,7 +87,7 @@ class GroupView:
 
 @dataclass(frozen=True, slots=True)
 class LastBatch:
-    """The last batch of a partition. A marker ends a transaction and bears the time of the broker that wrote it."""
+    """The last batch of a partition. A marker ends a transaction; its timestamp is the clock of the broker that wrote it."""
 
     timestamp_ms: int
     is_marker: bool

@@ -1,4 +1,4 @@
-"""What is said of the catalog's rows and of organizations that no rate prices (rules 2, 8)."""
+"""Findings about faulty catalog rows and about organizations without rates (rules 2, 8)."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What is said of brokers, topics and rights, from what the cluster says of itself."""
+"""Findings about brokers, topics and rights."""
 
 from dataclasses import replace
 
@@ -65,7 +65,7 @@ def test_a_cluster_without_controller_is_a_fault() -> None:
         (21, 21, "Kafka 3.9"),
         (27, 21, "Kafka 4.1, metadata.version 21 of 27"),
         (500, 500, "a Kafka after 4.2"),
-        (None, None, "a Kafka before 3.0, or one that does not say"),
+        (None, None, "a Kafka before 3.0, or one that doesn't tell"),
     ],
 )
 def test_which_release_a_broker_is(supported: int | None, settled: int | None, release: str) -> None:

@@ -1,4 +1,4 @@
-"""What is said of how far the agents are behind."""
+"""Findings about the agents' lag and dead letters."""
 
 from aiokafka import TopicPartition
 

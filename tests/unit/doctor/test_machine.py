@@ -1,4 +1,4 @@
-"""What is said of this machine: versions, settings, clock; and how all of it is told."""
+"""Findings about this machine (versions, settings, clock), and the output of `rater doctor`."""
 
 from pathlib import Path
 
@@ -156,7 +156,7 @@ def test_an_area_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(check_settings, "check", fail)
     result = CliRunner().invoke(cli, ["doctor", "--json", "--bootstrap", "127.0.0.1:1"])
     findings = {f["code"]: f for f in map(msgspec.json.decode, result.stdout.splitlines())}
-    assert findings["settings.not_looked_at"]["what"] == "could not be looked at: ValueError of rater"
+    assert findings["settings.not_looked_at"]["what"] == "the check failed: ValueError of rater"
     assert "versions.pinned" in findings
 
 

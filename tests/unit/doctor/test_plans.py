@@ -1,4 +1,4 @@
-"""What is said of plans: whether anybody can use them (rules 7, 10)."""
+"""Findings about plans that can't be used (rules 7, 10)."""
 
 from collections import Counter
 from typing import Any

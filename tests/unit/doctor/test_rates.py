@@ -1,4 +1,4 @@
-"""What is said of rates: which run out, which are at odds (rule 8)."""
+"""Findings about rates that expire or conflict (rule 8)."""
 
 from typing import Any
 
