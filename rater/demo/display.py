@@ -1,4 +1,4 @@
-"""How the demo shows itself: a live screen where there is a terminal, plain lines where there is none."""
+"""The demo's output while calls come in: a live screen on a terminal, otherwise plain lines."""
 
 import time
 from types import TracebackType
@@ -17,7 +17,7 @@ _STATUS_STYLE = {"active": "green", "low": "yellow", "suspended": "red"}
 
 
 class Display:
-    """Context manager around the traffic; `update` as often as you like, `event` for each line worth it."""
+    """Context manager to show `totals`. Call `update` regularly, and `event` for each line of `Totals.take`."""
 
     def __init__(self, console: Console, totals: Totals) -> None:
         self._console = console
@@ -36,12 +36,12 @@ class Display:
             self._live.stop()
 
     def event(self, line: str) -> None:
-        """Something happened on an account."""
+        """Show a line about an account; the live screen has it already."""
         if self._live is None:
             self._console.print(f"  {line}", highlight=False, soft_wrap=True)
 
     def update(self) -> None:
-        """Show where things stand."""
+        """Refresh the screen; without a terminal print a line from time to time."""
         now_s = time.monotonic()
         if self._live is not None:
             self._live.update(self._screen())
@@ -54,7 +54,7 @@ class Display:
         elapsed_s = max(0.1, time.monotonic() - self._start_s)
         return (
             f"{totals.published} CDRs in, {totals.rated} rated ({totals.rated / elapsed_s:.0f}/s), "
-            f"{totals.dead.total()} dead-lettered; published to committed: "
+            f"{totals.dead_letters.total()} dead-lettered; latency "
             f"p50 {totals.latency_ms(50)} ms, p99 {totals.latency_ms(99)} ms"
         )
 
@@ -69,8 +69,8 @@ class Display:
             (
                 f"funded by: {counts(totals.funded_by)}",
                 f"charged: {amounts(totals.charged)}",
-                f"dead letters: {counts(totals.dead)}",
+                f"dead letters: {counts(totals.dead_letters)}",
             )
         )
-        events = Panel("\n".join(totals.events) or "none yet", title="events", title_align="left")
+        events = Panel("\n".join(totals.events) or "none yet", title="latest events", title_align="left")
         return Group(Text(self._headline(), style="bold"), table, Text(paid), events)

@@ -1,4 +1,4 @@
-"""The demo's payment service keeps the promises a real one must, to the very gateway that asks it."""
+"""The demo's payment service behaves as the webhook gateway requires of a real one."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""What the demo says of the records it sees."""
+"""The lines and totals the demo derives from output records."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.builders import ORG, TOPICS, Desk
 
 
 class Show:
-    """A desk and the lines its outputs are worth."""
+    """An account to send commands to, and the demo's lines about its outputs."""
 
     def __init__(self) -> None:
         self.desk = Desk()
@@ -25,7 +25,7 @@ def show() -> Show:
     show = Show()
     show.desk.ready("10.00")
     show.desk.rate("20.00")
-    assert not any("service" in line for line in show.lines()), "an organization's first funds are no return"
+    assert not any("service" in line for line in show.lines()), "an organization's first funds don't restore its service"
     return show
 
 
@@ -35,8 +35,8 @@ def test_service_suspended_at_zero_and_restored_by_funds_is_shown_and_counted(sh
     show.desk.call("another")
     assert not any("service" in line for line in show.lines())
     show.desk.funds("100.00")
-    assert ["service returns" in line for line in show.lines()].count(True) == 1
-    assert (show.totals.suspensions[ORG], show.totals.returns[ORG]) == (1, 1)
+    assert ["service restored" in line for line in show.lines()].count(True) == 1
+    assert (show.totals.suspensions[ORG], show.totals.restorations[ORG]) == (1, 1)
 
 
 def test_a_recharge_is_pending_until_it_is_answered(show: Show) -> None:
@@ -46,7 +46,7 @@ def test_a_recharge_is_pending_until_it_is_answered(show: Show) -> None:
     assert show.totals.recharging() == [ORG]
     show.desk.command("recharge.failed", recharge_id=f"{ORG}:1", code="declined", retryable=True)
     show.lines()
-    assert show.totals.recharging() == [], "an hour from now is not under way"
+    assert show.totals.recharging() == [], "the next attempt is an hour away, so none is pending"
     show.desk.later(1)
     show.desk.command("recharge.retry", recharge_id=f"{ORG}:1", attempt=2)
     show.lines()
