@@ -1,4 +1,4 @@
-"""The embedded Kafka is Kafka: it starts, keeps what it was given, and leaves nothing behind."""
+"""The embedded Kafka works like any Kafka: it starts, keeps its data, and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_the_runtime_is_found_again_without_the_network(tmp_path: Path, monkeypa
     monkeypatch.setattr(socket.socket, "connect", refuse)
     assert fetch() == found
     assert time.monotonic() - started < 5
-    # Another cache and another home know no jars: now the network is asked for.
+    # With another cache and home folder no jars are known, so the network is needed.
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(EmbeddedKafkaError, match="Maven Central"):
         fetch(tmp_path)
