@@ -195,7 +195,7 @@ class Demo:
             display.update()
 
     async def _until_committed(self, bootstrap: str, worker: WorkerProcess, watching: "asyncio.Task[None]") -> None:
-        """Return when the worker has committed all input there is."""
+        """Wait until the worker has committed all input. Raises `DemoError` after `DONE_TIMEOUT_S`."""
         deadline_s = time.monotonic() + DONE_TIMEOUT_S
         while await lag(bootstrap, self.topics, APP_ID):
             worker.check()

@@ -148,7 +148,7 @@ class Worker:
         await self._until_one_is_left(twins)
 
     async def outlive(self, for_s: float) -> None:
-        """Freeze it, start its successor, and wake it after `for_s`: one of the two must end."""
+        """Freeze it, start its successor, and wake it after `for_s`: one must end, normally the zombie."""
         zombies = list(self._processes)
         for zombie in zombies:
             zombie.send(signal.SIGSTOP)
