@@ -14,9 +14,9 @@ from aiokafka.errors import (
 
 from rater.bootstrap import topics_of
 from rater.doctor import (
-    catalog,
     check_acl,
     check_brokers,
+    check_catalog,
     check_clock,
     check_lag,
     check_settings,
@@ -60,7 +60,7 @@ async def _check_cluster(cluster: ClusterReader, given: Settings) -> list[Doctor
         "topics": check_topics.check(cluster, ours, view),
         "acl": check_acl.check(cluster, given, ours, view),
         "lag": check_lag.check(cluster, given, ours, view, now_ms),
-        "catalog": catalog.check(cluster, ours, view),
+        "catalog": check_catalog.check(cluster, ours, view),
         "clock": check_clock.check(cluster, view, now_ms),
     }
     found = await asyncio.gather(*(_checked(area, check) for area, check in areas.items()))

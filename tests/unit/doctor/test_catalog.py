@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from rater.doctor.catalog import Accounts, Rows, judge_faulty, judge_organizations
+from rater.doctor.check_catalog import Accounts, Rows, judge_faulty, judge_organizations
 from tests.unit.doctor.test_rates import NOW_US, PAST, row
 
 
