@@ -186,15 +186,15 @@ def _gateway(settings: Settings, accounts: str) -> Gateway:
 def _channels(settings: Settings) -> dict[ChannelName, Channel]:
     channels: dict[ChannelName, Channel] = {}
     if settings.mail_host is not None:
-        from rater.adapters.notices.letter import Letters
         from rater.adapters.notices.mail import MailChannel, MailServer
+        from rater.adapters.notices.mail_templates import MailTemplates
 
         assert settings.mail_from is not None
         password = None if settings.mail_password is None else settings.mail_password.get_secret_value()
         ca_file = None if settings.mail_ca_file is None else str(settings.mail_ca_file)
         place = (settings.mail_host, settings.mail_port, settings.mail_security)
         server = MailServer(*place, settings.mail_user, password, settings.notify_timeout_ms, ca_file)
-        channels["mail"] = MailChannel(server, Letters(settings.mail_from, settings.mail_templates))
+        channels["mail"] = MailChannel(server, MailTemplates(settings.mail_from, settings.mail_templates))
     if settings.notify_webhook_url is not None:
         assert settings.notify_webhook_secret is not None
         secret = read_secret(settings.notify_webhook_secret.get_secret_value())

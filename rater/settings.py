@@ -26,14 +26,13 @@ from pydantic_settings import (
 )
 
 from rater.adapters.standard_webhooks import read_secret
-from rater.kafka.connection import Connection, tls_context
+from rater.kafka.connection import Connection, is_loopback, tls_context
 
 __all__ = ["Settings"]
 
 _NAME = r"^[A-Za-z0-9._-]+$"
 _SAFE_URL = r"^(https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/]).+"  # unencrypted only within this machine
 _MIB = 1024 * 1024
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Settings(BaseSettings):
@@ -289,7 +288,7 @@ class Settings(BaseSettings):
     def _check_kafka(self) -> "Settings":
         """Unencrypted traffic to another machine must be asked for, never a default."""
         hosts = [address.strip().rpartition(":")[0].strip("[]") for address in self.bootstrap.split(",")]
-        away = [host for host in hosts if host not in _LOOPBACK]
+        away = [host for host in hosts if not is_loopback(host)]
         if away and "ssl" not in self.kafka_security and not self.kafka_plaintext_allowed:
             raise ValueError(
                 f"bootstrap names another machine ({', '.join(away)}), and with kafka_security {self.kafka_security} calls "
@@ -308,7 +307,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_endpoint(self) -> "Settings":
-        if self.http_host not in _LOOPBACK and self.http_token is None:
+        if not is_loopback(self.http_host) and self.http_token is None:
             raise ValueError(f"http_host {self.http_host} is not loopback and needs http_token")
         return self
 
@@ -320,7 +319,7 @@ class Settings(BaseSettings):
                 raise ValueError("mail_host needs mail_from")
             if (self.mail_user is None) != (self.mail_password is None):
                 raise ValueError("set both mail_user and mail_password, or neither")
-            local = self.mail_host in _LOOPBACK
+            local = is_loopback(self.mail_host)
             if self.mail_security == "none" and not (local or self.mail_plaintext_allowed):
                 raise ValueError(
                     f"mail_security none would send mail to {self.mail_host} in the clear: set it to starttls or tls, "

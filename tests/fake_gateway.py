@@ -1,7 +1,7 @@
-"""A payment side to charge, over real HTTP: as much of Stripe's API as is used, and an operator's payment service.
+"""A fake payment gateway over real HTTP: the part of Stripe's API we use, and an operator's payment service.
 
-It keeps accounts as a real one does: what was answered under an idempotency key is answered again, what was taken stays taken.
-How it misbehaves is a plan, asked at every call that could take money.
+Like a real one it repeats its answer for an idempotency key, and never forgets a payment. A function decides for each call that
+could take money what goes wrong.
 """
 
 import asyncio
@@ -19,20 +19,20 @@ import aiohttp
 import stripe
 from aiohttp import web
 
-Fault = Literal[
+GatewayFault = Literal[
     "",
-    "drop_before",  # the connection ends, nothing was taken
-    "drop_after",  # it ends, and the money was taken
-    "hang_after",  # no answer, and the money was taken
-    "error_after",  # 500, kept under the key, and the money was taken
-    "error_before",  # 500, kept under the key, nothing was taken
-    "unavailable",  # 503, not kept
+    "drop_before",  # the connection is dropped; nothing was taken
+    "drop_after",  # the connection is dropped; the money was taken
+    "hang_after",  # no answer; the money was taken
+    "error_after",  # 500, repeated for the key; the money was taken
+    "error_before",  # 500, repeated for the key; nothing was taken
+    "unavailable",  # 503, not repeated
     "limited",  # 429
-    "in_use",  # 409: another call under the key
+    "in_use",  # 409: another call with this key is running
     "unauthorized",  # 401
-    "processing",  # an answer that leaves it open; the money comes later
+    "processing",  # the answer says "processing"; the money is taken later
 ]
-#: When a webhook comes: before the answer, after it, or late.
+#: When a webhook arrives: before the answer, right after it, or late.
 Hook = Literal["before", "after", "late"]
 
 SIGNING_SECRET = "whsec_stripe_events"
@@ -57,10 +57,11 @@ class Charged:
 
 @dataclass
 class FakeGateway:
-    """`fault(recharge_id, attempt, call)` says what goes wrong at a call, `declines` which cards are declined and how, `hooks`
-    which webhooks follow."""
+    """`fault(recharge_id, attempt, call)`: what goes wrong at a call. `declines`: card → decline code. `hooks(recharge_id,
+    attempt)`: the webhooks that follow, sent to `hook_url`. `search_lags`: Stripe's search finds nothing yet.
+    """
 
-    fault: Callable[[str, int, int], Fault] = lambda *_: ""
+    fault: Callable[[str, int, int], GatewayFault] = lambda *_: ""
     declines: dict[str, str] = field(default_factory=dict)
     hooks: Callable[[str, int], Iterable[Hook]] = lambda *_: ()
     hook_url: str | None = None
@@ -74,11 +75,12 @@ class FakeGateway:
     _client: aiohttp.ClientSession | None = None
 
     def forget_keys(self) -> None:
-        """As Stripe does after 24 hours."""
+        """Forget the idempotency keys, as Stripe does after 24 hours."""
         self._answers.clear()
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator["FakeGateway"]:
+        """Listen on a free port until the end of the block; sets `url`."""
         app = web.Application()
         app.router.add_post("/v1/payment_intents", self._create)
         app.router.add_get("/v1/payment_intents/search", self._search)
@@ -173,7 +175,7 @@ class FakeGateway:
         customer = None if name == "pm_loose" else f"cus_of_{name}"
         return web.json_response({"id": name, "object": "payment_method", "customer": customer})
 
-    # The operator's own service
+    # The operator's payment service
 
     async def _operator_charge(self, http: web.Request) -> web.StreamResponse:
         body = await http.read()
@@ -208,7 +210,7 @@ class FakeGateway:
         self.calls[key] += 1
         return self.calls[key]
 
-    # Webhooks out
+    # Webhooks sent to us
 
     async def _send_hooks(self, intent: dict[str, Any], recharge_id: str, attempt: int) -> None:
         for number, hook in enumerate(self.hooks(recharge_id, attempt)):
@@ -238,17 +240,17 @@ class FakeGateway:
 
 
 def event(intent: dict[str, Any], event_id: str = "evt_1") -> str:
-    """The event of a payment that came to its end."""
+    """The body of Stripe's event for a payment that succeeded or failed."""
     what = "succeeded" if intent["status"] == "succeeded" else "payment_failed"
     return json.dumps({"id": event_id, "object": "event", "type": f"payment_intent.{what}", "data": {"object": intent}})
 
 
 def signature(body: str, at_s: int | None = None, secret: str = SIGNING_SECRET) -> str:
-    """The header Stripe sends with a body."""
+    """The `Stripe-Signature` header for a body."""
     return str(stripe.WebhookSignature.generate_signature_header(body, secret, at_s))
 
 
-def _before_anything(fault: Fault) -> web.Response | None:
+def _before_anything(fault: GatewayFault) -> web.Response | None:
     match fault:
         case "unavailable":
             return _error(503, "api_error", "unavailable")
@@ -270,6 +272,6 @@ def _body(type_: str, code: str, param: str | None = None) -> dict[str, Any]:
 
 
 def _drop(http: web.Request) -> web.Response:
-    if http.transport is not None:  # the caller may be gone already
+    if http.transport is not None:  # the client may have disconnected
         http.transport.close()
     return web.Response()

@@ -1,1 +1,1 @@
-"""What the rater reaches outside Kafka: one folder a kind of thing."""
+"""Clients of services outside Kafka: payment gateways in `payments`, mail and webhooks in `notices`."""

@@ -133,11 +133,11 @@ class PartitionRecharges:
 
     async def charge_due(self, now_ms: int) -> None:
         """Charge what is due, as many at once as the circuit breaker permits."""
-        room = self._breaker.room()
-        if not room:
+        permits = self._breaker.permits()
+        if not permits:
             self._blocked_until_ms = now_ms + BREAKER_POLL_MS
             return
-        due = self._queue.take_due(now_ms, room)
+        due = self._queue.take_due(now_ms, permits)
         outcomes = await asyncio.gather(*(self._breaker.charge(waiting.request) for _, waiting in due))
         for (name, waiting), outcome in zip(due, outcomes, strict=True):
             if isinstance(outcome, Unresolved):

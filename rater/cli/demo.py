@@ -18,8 +18,8 @@ def demo(keep: bool, seconds: float, calls_per_second: int) -> None:
 
     Ends with a summary and an audit of every balance; exit code 1 if the audit finds a difference.
     """
-    from rater.demo.play import Demo
-    from rater.demo.worker import DemoError
+    from rater.demo.run import Demo
+    from rater.demo.worker_process import DemoError
 
     try:
         code = asyncio.run(Demo(Console(), calls_per_second, seconds, keep).run())

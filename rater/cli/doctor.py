@@ -12,7 +12,7 @@ import msgspec
 
 from rater.cli.administering import json_option
 from rater.cli.options import bootstrap_option, prefix_option, settings_with
-from rater.doctor import Finding, Severity, examine
+from rater.doctor import DoctorFinding, Severity, examine
 
 _COLOURS = {"ok": "green", "note": "cyan", "warning": "yellow", "fault": "red"}
 _WIDTH = max(map(len, _COLOURS))
@@ -47,7 +47,7 @@ def doctor(quiet: bool, as_json: bool, bootstrap: str | None, topic_prefix: str 
         raise SystemExit(1)
 
 
-def _show(findings: Sequence[Finding]) -> None:
+def _show(findings: Sequence[DoctorFinding]) -> None:
     for area, found in groupby(findings, key=lambda finding: finding.area):
         click.secho(area, bold=True)
         for finding in found:
@@ -58,7 +58,7 @@ def _show(findings: Sequence[Finding]) -> None:
                 click.echo(f"  {'':<{_WIDTH}}  → {finding.todo}")
 
 
-def _summary(findings: Sequence[Finding]) -> str:
+def _summary(findings: Sequence[DoctorFinding]) -> str:
     counts = Counter(finding.severity for finding in findings)
     told = [f"{counts[severity]} {severity}{'' if counts[severity] == 1 else 's'}" for severity in _TOLD if counts[severity]]
     return ", ".join(told) or "all is well"

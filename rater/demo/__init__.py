@@ -1,1 +1,1 @@
-"""The demo: a real broker, a real worker, lifelike traffic, and a proof at the end."""
+"""The demo: a real broker, a real worker, realistic traffic, and an audit at the end."""

@@ -1,4 +1,4 @@
-"""Where the demo's mails go: an SMTP server on this machine that writes each mail into a folder, to be looked at."""
+"""The demo's mail server: an SMTP server on this machine that writes each mail into a folder, where you can read it."""
 
 import asyncio
 import email.policy
@@ -11,11 +11,11 @@ from typing import Any, Self
 from aiosmtpd.smtp import SMTP
 
 HOST = "127.0.0.1"
-_TAKEN = "250 OK"
+_ACCEPTED = "250 OK"
 
 
 class Mailbox:
-    """An SMTP server while it is entered. Each mail becomes `001-TO.eml`, and its HTML `001-TO.html`, in `folder`."""
+    """Context manager: an SMTP server on `port`. Writes each mail into `folder`: `001-TO.eml` and its HTML, `001-TO.html`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -23,8 +23,8 @@ class Mailbox:
         self.subjects: list[str] = []
         self._server: asyncio.Server | None = None
 
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd calls it so
-        """A mail has come."""
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        """aiosmtpd calls this for each mail."""
         del server, session
         mail = message_from_bytes(envelope.content, policy=email.policy.default)
         assert isinstance(mail, EmailMessage)
@@ -34,7 +34,7 @@ class Mailbox:
         html = mail.get_body(("html",))
         if html is not None:
             (self.folder / f"{name}.html").write_text(html.get_content())
-        return _TAKEN
+        return _ACCEPTED
 
     async def __aenter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""Lifelike calls of the sample organizations: every call type, some bad records, some repeats. By seed always the same.
+"""Realistic calls of the sample organizations: all call types, some bad records, some duplicates. Deterministic for a seed.
 
-For show only, so random numbers are fine here; no money is made in this module.
+The calls are only for show, so random numbers are fine here.
 """
 
 import random
@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-#: Where the sample organizations call: prefix and number of digits that follow.
+#: Where the sample organizations call: prefix, and number of digits after it.
 _CALLEES = {
     "USD": (("1425", 7), ("1242357", 4), ("4420", 8), ("4915", 9), ("3316", 7), ("8131", 8), ("52", 10), ("9198", 8)),
     "EUR": (("4930", 8), ("4915", 9), ("331", 8), ("4420", 8), ("1212", 7)),
@@ -28,17 +28,17 @@ _DUPLICATE_SHARE = 0.02
 
 
 class Traffic:
-    """CDRs, one after the other, as (key, value) with the answer just before `now`."""
+    """Generates CDRs. `organizations`: as in samples/organizations.json."""
 
     def __init__(self, organizations: Sequence[dict[str, Any]], seed: int) -> None:
-        self._random = random.Random(seed)  # noqa: S311 - a show, the same every time
+        self._random = random.Random(seed)  # noqa: S311 - must be the same each time
         self._organizations = organizations
         self._weights = [sum(group["count"] for group in org["users"]) for org in organizations]
         self._sent: list[tuple[str, dict[str, Any]]] = []
         self._made = 0
 
     def calls(self, count: int, now_s: float) -> Iterator[tuple[str, bytes]]:
-        """So many records of calls that ended before `now_s`."""
+        """`count` records as (key, value), of calls that ended just before `now_s`."""
         for _ in range(count):
             org_id, message = self._next(now_s)
             yield org_id, message if isinstance(message, bytes) else msgspec.json.encode(message)
@@ -87,7 +87,7 @@ class Traffic:
         return cdr
 
     def _bad(self, org_id: str, cdr: dict[str, Any]) -> tuple[str, dict[str, Any] | bytes]:
-        """Something of every kind that can be wrong."""
+        """A record with one of all the faults there can be."""
         out = cdr | {"call_type": "user_out", "number_type": "subscriber", "duration_ms": 65_000, "user_id": "user-1"}
         deep: Any = []
         for _ in range(9):

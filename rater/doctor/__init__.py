@@ -1,11 +1,11 @@
-"""`rater doctor`: what is wrong with a rater and the Kafka it stands on, and what to do about it.
+"""`rater doctor`: finds what is wrong with a rater and its Kafka, and says what to do about it.
 
-One module an area. Each asks (`look`) and judges (`judge_…`), apart from each other: what is asked of Kafka goes through
-`asking.Cluster`, which changes nothing there; judgements are pure, from what was seen to findings. Catalog judgements say only
-what follows from the rating rules, and name the rule.
+There is one module per area. In each, `check` collects the facts and `judge_…` turns them into findings. `check` asks Kafka
+only through `cluster_reader.ClusterReader`, which changes nothing there; the `judge_…` functions are pure. Findings about the
+catalog say only what follows from the rating rules, and name the rule.
 """
 
 from rater.doctor.examine import AREAS, examine
-from rater.doctor.findings import Finding, Severity
+from rater.doctor.findings import DoctorFinding, Severity
 
-__all__ = ["AREAS", "Finding", "Severity", "examine"]
+__all__ = ["AREAS", "DoctorFinding", "Severity", "examine"]

@@ -1,4 +1,4 @@
-"""The whole examination: every area by itself, so that what one can't find out keeps no other from looking."""
+"""Runs all checks, each on its own: if one fails, the others still run."""
 
 import asyncio
 import time
@@ -13,9 +13,18 @@ from aiokafka.errors import (
 )
 
 from rater.bootstrap import topics_of
-from rater.doctor import acl, broker, catalog, clock, lag, settings, topics, versions
-from rater.doctor.asking import Cluster, UnreachableError, connected
-from rater.doctor.findings import Finding, fault, warning
+from rater.doctor import (
+    check_acl,
+    check_brokers,
+    check_catalog,
+    check_clock,
+    check_lag,
+    check_settings,
+    check_topics,
+    check_versions,
+)
+from rater.doctor.cluster_reader import ClusterReader, UnreachableError, connected
+from rater.doctor.findings import DoctorFinding, fault, warning
 from rater.settings import Settings
 
 AREAS = ("broker", "versions", "settings", "topics", "acl", "lag", "catalog", "clock")
@@ -23,63 +32,63 @@ _AREA_S = 30.0
 _NOT_ALLOWED = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, ClusterAuthorizationFailedError)
 
 
-async def examine(given: Settings) -> list[Finding]:
-    """Everything there is to say, area by area. Within seconds where no broker answers, within a minute in any case."""
-    here = [
-        *_here("versions", versions.look),
-        *_here("settings", lambda: settings.look(given)),
-        *_here("clock", clock.look_here),
+async def examine(given: Settings) -> list[DoctorFinding]:
+    """All findings, in the order of `AREAS`. Takes seconds if no broker answers, otherwise a minute at most."""
+    local = [
+        *_checked_here("versions", check_versions.check),
+        *_checked_here("settings", lambda: check_settings.check(given)),
+        *_checked_here("clock", check_clock.check_here),
     ]
     try:
         async with connected(given) as cluster:
-            there = await _ask(cluster, given)
+            remote = await _check_cluster(cluster, given)
     except UnreachableError as error:
-        todo = "is Kafka up, and is that its address (RATER_BOOTSTRAP)? Topics, ACLs, lag and catalog could not be looked at"
-        there = [fault("broker.unreachable", str(error), todo)]
-    return _in_order([*there, *here])
+        todo = "is Kafka up, and is RATER_BOOTSTRAP its address? Topics, rights, lag and catalog were not checked"
+        remote = [fault("broker.unreachable", str(error), todo)]
+    return _in_order([*remote, *local])
 
 
-async def _ask(cluster: Cluster, given: Settings) -> list[Finding]:
+async def _check_cluster(cluster: ClusterReader, given: Settings) -> list[DoctorFinding]:
     ours = topics_of(given)
     try:
         view = await cluster.view([topic.name for topic in ours.definitions])
     except (KafkaError, TimeoutError, OSError) as error:
-        return [_silent("broker", error)]
+        return [_not_checked("broker", error)]
     now_ms = time.time_ns() // 1_000_000
-    areas: dict[str, Coroutine[Any, Any, list[Finding]]] = {
-        "broker": broker.look(cluster, given, view),
-        "topics": topics.look(cluster, ours, view),
-        "acl": acl.look(cluster, given, ours, view),
-        "lag": lag.look(cluster, given, ours, view, now_ms),
-        "catalog": catalog.look(cluster, ours, view),
-        "clock": clock.look(cluster, view, now_ms),
+    areas: dict[str, Coroutine[Any, Any, list[DoctorFinding]]] = {
+        "broker": check_brokers.check(cluster, given, view),
+        "topics": check_topics.check(cluster, ours, view),
+        "acl": check_acl.check(cluster, given, ours, view),
+        "lag": check_lag.check(cluster, given, ours, view, now_ms),
+        "catalog": check_catalog.check(cluster, ours, view),
+        "clock": check_clock.check(cluster, view, now_ms),
     }
-    found = await asyncio.gather(*(_bounded(area, looking) for area, looking in areas.items()))
+    found = await asyncio.gather(*(_checked(area, check) for area, check in areas.items()))
     return [finding for findings in found for finding in findings]
 
 
-async def _bounded(area: str, looking: Coroutine[Any, Any, list[Finding]]) -> list[Finding]:
+async def _checked(area: str, check: Coroutine[Any, Any, list[DoctorFinding]]) -> list[DoctorFinding]:
     try:
         async with asyncio.timeout(_AREA_S):
-            return await looking
-    except Exception as error:  # noqa: BLE001 - whatever it is, it keeps no other area from being looked at
-        return [_silent(area, error)]
+            return await check
+    except Exception as error:  # noqa: BLE001 - one area's failure must not stop the others
+        return [_not_checked(area, error)]
 
 
-def _here(area: str, look: Callable[[], list[Finding]]) -> list[Finding]:
+def _checked_here(area: str, check: Callable[[], list[DoctorFinding]]) -> list[DoctorFinding]:
     try:
-        return look()
+        return check()
     except Exception as error:  # noqa: BLE001 - as above
-        return [_silent(area, error)]
+        return [_not_checked(area, error)]
 
 
-def _silent(area: str, error: Exception) -> Finding:
+def _not_checked(area: str, error: Exception) -> DoctorFinding:
     if isinstance(error, _NOT_ALLOWED):
-        what = f"this user may not look: {type(error).__name__}"
-        return warning(f"{area}.not_allowed", what, "look as one who may, or see in the area acl what it lacks")
-    todo = "look again; if it stays, see the brokers' logs, and what this user may do (area acl)"
-    return fault(f"{area}.not_looked_at", f"could not be looked at: {type(error).__name__} {error}".rstrip(), todo)
+        what = f"this user is not allowed to check this: {type(error).__name__}"
+        return warning(f"{area}.not_allowed", what, "run it as another user, or see area acl for the missing rights")
+    todo = "run it again; if it still fails, see the brokers' logs, and this user's rights (area acl)"
+    return fault(f"{area}.not_looked_at", f"the check failed: {type(error).__name__} {error}".rstrip(), todo)
 
 
-def _in_order(findings: Iterable[Finding]) -> list[Finding]:
+def _in_order(findings: Iterable[DoctorFinding]) -> list[DoctorFinding]:
     return sorted(findings, key=lambda finding: AREAS.index(finding.area))

@@ -1,6 +1,6 @@
-"""Three questions of Kafka's protocol, in versions that aiokafka does not know: what a broker can, what the user may.
+"""Three Kafka requests in versions that aiokafka doesn't have. They report what a broker supports and what the user may do.
 
-Each is a fixed version: `Asked` gives it to a connection of aiokafka's, which else chooses one of its own.
+aiokafka normally chooses the version of a request; `FixedVersionRequest` makes it send exactly this one.
 """
 
 from io import BytesIO
@@ -22,14 +22,17 @@ from aiokafka.protocol.types import (
 )
 
 _TEXT = String("utf-8")
-_SAY_WHAT_IS_ALLOWED = True
-_CREATE_NONE_SAY_WHAT_IS_ALLOWED = (False, True, True)
+_WITH_RIGHTS = True
+_NO_CREATION_WITH_RIGHTS = (False, True, True)
 _SUPPORTED_FEATURES, _FINALIZED_FEATURES = 0, 2  # tags
 _FEATURES = CompactArray(("name", CompactString("utf-8")), ("one", Int16), ("other", Int16), ("tags", TaggedFields))
 
 
-class Asked:
-    """A request in just this version, as aiokafka's connections take it."""
+class FixedVersionRequest:
+    """Wraps a request for aiokafka's connections, which then send it in its own version.
+
+    `prepare` raises IncompatibleBrokerVersion if the broker doesn't support it.
+    """
 
     def __init__(self, request: Any) -> None:
         self._request = request
@@ -38,33 +41,33 @@ class Asked:
         low, high = versions.get(self._request.API_KEY, (0, -1))
         if not low <= self._request.API_VERSION <= high:
             raise IncompatibleBrokerVersion(
-                f"{type(self._request).__name__} is not spoken by the broker, which knows {low} to {high}"
+                f"the broker doesn't support {type(self._request).__name__}; it supports versions {low} to {high}"
             )
         return self._request
 
 
-def api_versions() -> Asked:
-    """What the broker speaks, and with `features_of` which release it is."""
-    return Asked(ApiVersionsRequestV3("call-rater", "1", {}))
+def api_versions() -> FixedVersionRequest:
+    """The versions the broker supports of each API; `features_of` reads its release from the answer."""
+    return FixedVersionRequest(ApiVersionsRequestV3("call-rater", "1", {}))
 
 
-def metadata(topics: list[str]) -> Asked:
-    """Brokers and the named topics, with what the user may do on each. Creates no topic."""
-    return Asked(MetadataRequestV8(topics, *_CREATE_NONE_SAY_WHAT_IS_ALLOWED))
+def metadata(topics: list[str]) -> FixedVersionRequest:
+    """The brokers and these topics, with what the user may do with each. Creates no topic."""
+    return FixedVersionRequest(MetadataRequestV8(topics, *_NO_CREATION_WITH_RIGHTS))
 
 
-def describe_groups(groups: list[str]) -> Asked:
-    """State and members of the groups, with what the user may do on each."""
-    return Asked(DescribeGroupsRequestV4(groups, _SAY_WHAT_IS_ALLOWED))
+def describe_groups(groups: list[str]) -> FixedVersionRequest:
+    """State and members of these groups, with what the user may do with each."""
+    return FixedVersionRequest(DescribeGroupsRequestV4(groups, _WITH_RIGHTS))
 
 
 def features_of(response: Any) -> tuple[dict[str, int], dict[str, int]]:
-    """(highest level the broker supports, level the cluster has settled on) of each feature; older brokers say nothing."""
-    supported, settled = (response.tags.get(tag) for tag in (_SUPPORTED_FEATURES, _FINALIZED_FEATURES))
-    # Supported: (name, lowest, highest). Settled: (name, highest, lowest).
+    """Feature → highest level the broker supports, and feature → level the cluster uses. Empty for older brokers."""
+    supported, in_use = (response.tags.get(tag) for tag in (_SUPPORTED_FEATURES, _FINALIZED_FEATURES))
+    # Supported: (name, lowest, highest). In use: (name, highest, lowest).
     return (
         {name: highest for name, _, highest, _ in _features(supported)},
-        {name: highest for name, highest, _, _ in _features(settled)},
+        {name: highest for name, highest, _, _ in _features(in_use)},
     )
 
 
@@ -98,7 +101,7 @@ class ApiVersionsRequestV3(RequestStruct):  # type: ignore[misc]
     )
 
     def parse_response_header(self, read_buffer: Any) -> Any:
-        """The one response whose header stays old, so that brokers of any age can say what they speak."""
+        """This response always has the oldest header, so that any client can read which versions a broker supports."""
         return ResponseHeader_v0.decode(read_buffer)
 
 

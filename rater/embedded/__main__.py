@@ -1,4 +1,4 @@
-"""`python -m rater.embedded` fetches what the embedded Kafka needs; later starts need no network."""
+"""`python -m rater.embedded` downloads what the embedded Kafka needs; after that it starts without network."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""A cluster of embedded nodes, used from ordinary or async code.
+"""A cluster of embedded Kafka nodes, for synchronous and async code.
 
-With three nodes or more, topics are replicated three times with two in sync at least; with fewer there is one
-copy. Data stay in the folder: starting again on the same folder, with the same number of nodes, finds them.
+With three or more nodes topics have three replicas, of which at least two must be in sync. With fewer nodes they have one. The
+data stays in the folder: a cluster started on the same folder with the same number of nodes finds it again.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rater.embedded.guard import Guard
 from rater.embedded.node import HOST, START_TIMEOUT_S, Node
 from rater.embedded.runtime import EmbeddedKafkaError, fetch
+from rater.embedded.security import ClusterSecurity
 
 _HEAP_MB = 512
 _START_TRIES = 3
@@ -26,8 +26,8 @@ _START_TRIES = 3
 class EmbeddedKafka:
     """`brokers` Kafka nodes under `data_dir`, on free ports of 127.0.0.1 (the first one on `port`, if given).
 
-    `properties` overrides broker settings. With a `guard`, clients need TLS, a user and rights.
-    `nodes` are there to be stopped, killed and started one by one.
+    `properties` overrides broker settings. With `security`, clients need TLS, a user and rights.
+    You may stop, kill and start single `nodes`.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class EmbeddedKafka:
         port: int | None = None,
         heap_mb: int = _HEAP_MB,
         properties: Mapping[str, str] | None = None,
-        guard: Guard | None = None,
+        security: ClusterSecurity | None = None,
         start_timeout_s: float = START_TIMEOUT_S,
     ) -> None:
         if brokers < 1:
@@ -49,29 +49,30 @@ class EmbeddedKafka:
         self._port = port
         self._heap_mb = heap_mb
         self._properties = dict(properties or {})
-        self._guard = guard
+        self._security = security
         self._start_timeout_s = start_timeout_s
 
     @property
     def bootstrap(self) -> str:
-        """What clients are given to connect: "127.0.0.1:port", comma separated for several brokers."""
+        """The address for clients: "127.0.0.1:port", comma separated for several brokers. Raises if it isn't running."""
         if not self.nodes:
             raise EmbeddedKafkaError("the embedded Kafka has not been started")
         return ",".join(node.address for node in self.nodes)
 
     @property
     def replication_factor(self) -> int:
+        """How many replicas topics get."""
         return min(self._brokers, 3)
 
     def start(self) -> None:
-        """Start every node; return when all answer. Raises EmbeddedKafkaError, leaving nothing running."""
+        """Start all nodes and return once all answer. If it raises EmbeddedKafkaError, nothing is left running."""
         if self.nodes:
-            raise EmbeddedKafkaError("the embedded Kafka runs already")
+            raise EmbeddedKafkaError("the embedded Kafka is already running")
         runtime = fetch()
         self.data_dir.mkdir(parents=True, exist_ok=True)
         for left in reversed(range(_START_TRIES)):
             self.nodes = [
-                Node(number, self.data_dir / f"node-{number}", runtime, self._heap_mb, self._guard)
+                Node(number, self.data_dir / f"node-{number}", runtime, self._heap_mb, self._security)
                 for number in range(1, self._brokers + 1)
             ]
             try:
@@ -79,7 +80,7 @@ class EmbeddedKafka:
                 return
             except EmbeddedKafkaError as error:
                 self.stop()
-                # A port that was free when looked for may be taken by the time the broker binds it.
+                # A port that was free when we looked may be taken by the time the broker binds it.
                 if not left or "Address already in use" not in str(error):
                     raise
             except BaseException:
@@ -87,9 +88,8 @@ class EmbeddedKafka:
                 raise
 
     def stop(self) -> None:
-        """Stop every node; harmless when none runs."""
-        # All at once: stopped one after the other, the last ones would wait in vain for a quorum to release
-        # them.
+        """Stop all nodes. Does nothing if none is running."""
+        # All at once: if they stopped one by one, the last ones would wait for a quorum that is gone.
         for node in self.nodes:
             node.ask_to_stop()
         for node in self.nodes:
@@ -134,7 +134,7 @@ class EmbeddedKafka:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports nobody listens on now. All are held until all are found, so that they differ."""
+    """Free ports. All sockets stay open until all ports are found, so that the ports differ."""
     held = [socket.socket() for _ in range(count)]
     try:
         for holder in held:

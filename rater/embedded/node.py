@@ -1,13 +1,12 @@
-"""One Kafka node: its configuration, its storage, its process.
+"""One Kafka node: its configuration, storage and process.
 
 A node is broker and controller in one JVM. Invariants:
 
-- It listens on 127.0.0.1 alone.
-- It never outlives the Python process that started it: a leash, a two-line shell holding the read end of a
-  pipe, kills the JVM when the pipe closes, however that process ends. (PR_SET_PDEATHSIG would not do: it
-  follows the *thread* that forked, and a broker may be started from a worker thread.)
-- "Started" means that a request was answered: a KRaft broker answers none before the controller has let it
-  in.
+- It listens only on 127.0.0.1.
+- It never outlives the Python process that started it. A "leash" ensures that: a tiny shell script reads from a pipe and kills
+  the JVM when the pipe closes, however the Python process ended. (PR_SET_PDEATHSIG doesn't work here: it follows the *thread*
+  that forked, and a broker may be started from a worker thread.)
+- It counts as started once it has answered a request. A KRaft broker answers none before the controller has admitted it.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from rater.embedded.guard import Guard
 from rater.embedded.runtime import EmbeddedKafkaError, Runtime
+from rater.embedded.security import ClusterSecurity
 
 HOST = "127.0.0.1"
 MESSAGE_BYTES_MAX = 12 * 1024 * 1024
@@ -29,53 +28,55 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 _POLL_S = 0.05
 _LOG_TAIL_LINES = 25
-# ApiVersions v0 (key 18), correlation id 1, no client id, after its own length: any broker answers it.
+# A length, then ApiVersions v0 (key 18) with correlation id 1 and no client id: every broker answers that.
 _PROBE = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 _LEASH = 'read -r _; kill -9 "$0"'
 
 
 class Node:
-    """One node of an embedded cluster. `start`, `stop` and `kill` may be called again and again."""
+    """One node of an embedded cluster. You may call `start`, `stop` and `kill` repeatedly."""
 
-    def __init__(self, node_id: int, folder: Path, runtime: Runtime, heap_mb: int, guard: Guard | None = None) -> None:
+    def __init__(
+        self, node_id: int, folder: Path, runtime: Runtime, heap_mb: int, security: ClusterSecurity | None = None
+    ) -> None:
         self.node_id = node_id
         self.folder = folder
         self.log_file = folder / "kafka.log"
         self._runtime = runtime
         self._heap_mb = heap_mb
-        self._guard = guard
+        self._security = security
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._leash: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
-        """Where clients reach this node, "127.0.0.1:port"; known once configured."""
+        """The node's address for clients, "127.0.0.1:port"; only valid after `configure`."""
         return f"{HOST}:{self._port}"
 
     @property
     def pid(self) -> int | None:
-        """The JVM's process id while it runs."""
+        """The JVM's process id; None if it isn't running."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def configure(self, cluster_id: str, port: int, controller_ports: Mapping[int, int], properties: Mapping[str, str]) -> None:
-        """Write server.properties for these ports and, the first time, format the storage."""
+        """Write server.properties for these ports, and format the storage the first time. Raises EmbeddedKafkaError."""
         self._port = port
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = _properties(self.node_id, port, controller_ports, self.folder / "data")
-        if self._guard is not None:
-            settings |= self._guard.properties(HOST, port, controller_ports[self.node_id])
+        if self._security is not None:
+            settings |= self._security.properties(HOST, port, controller_ports[self.node_id])
         settings |= dict(properties)
         self._config_file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         if not (self.folder / "data" / "meta.properties").exists():
             self._format(cluster_id)
 
     def start(self) -> None:
-        """Start the JVM; `wait_until_answering` tells when it is of use."""
-        assert self.pid is None, f"node {self.node_id} runs already"
+        """Start the JVM; `wait_until_answering` waits until it is usable."""
+        assert self.pid is None, f"node {self.node_id} is already running"
         with self.log_file.open("ab") as log:
-            # A session of its own: Ctrl-C in the terminal must reach the Python process alone, which stops
-            # what depends on the broker first.
+            # Its own session: Ctrl-C in the terminal must reach only the Python process, which first stops what depends on
+            # the broker.
             self._process = subprocess.Popen(
                 self._java("kafka.Kafka", str(self._config_file)),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
@@ -87,7 +88,7 @@ class Node:
         )  # fmt: skip
 
     def wait_until_answering(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Return once the broker answers a request; raise EmbeddedKafkaError if it dies or the time is up."""
+        """Return once the broker answers a request. Raises EmbeddedKafkaError if it ends or takes too long."""
         deadline = time.monotonic() + timeout_s
         while not self._answers():
             if self.pid is None:
@@ -98,17 +99,17 @@ class Node:
             time.sleep(_POLL_S)
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """End it cleanly (SIGTERM), or by force when that takes too long; harmless when it does not run."""
+        """Stop it with SIGTERM, or by force if that takes too long. Does nothing if it isn't running."""
         self.ask_to_stop()
         self._wait_for_end(timeout_s)
 
     def ask_to_stop(self) -> None:
-        """Send SIGTERM and return at once; `stop` then waits. For stopping several nodes together."""
+        """Send SIGTERM and return at once; then call `stop` to wait. To stop several nodes at the same time."""
         if self._process is not None:
             self._process.terminate()
 
     def kill(self) -> None:
-        """End it at once, as a crash would (SIGKILL)."""
+        """Kill it (SIGKILL), like a crash."""
         self._wait_for_end(0)
 
     @property
@@ -126,8 +127,8 @@ class Node:
                     process.kill()
                     process.wait()
         finally:
-            # After the JVM only: the leash kills by process id, and must not be let go while that may be
-            # another's.
+            # The leash kills the JVM's process id when its pipe closes. The JVM has ended, so that id may belong to another
+            # process by now: kill the leash before closing its pipe.
             if leash is not None:
                 leash.kill()
                 leash.wait()
@@ -135,7 +136,7 @@ class Node:
                 leash.stdin.close()
 
     def _format(self, cluster_id: str) -> None:
-        users = [] if self._guard is None else self._guard.format_arguments()
+        users = [] if self._security is None else self._security.format_arguments()
         done = subprocess.run(
             self._java("kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", str(self._config_file), *users),
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False,
@@ -167,7 +168,7 @@ class Node:
 
     def _connected(self) -> socket.socket:
         connection = socket.create_connection((HOST, self._port), timeout=1)
-        return connection if self._guard is None else self._guard.wrapped(connection)
+        return connection if self._security is None else self._security.wrapped(connection)
 
     def _error(self, what: str) -> EmbeddedKafkaError:
         lines = self.log_file.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
@@ -202,13 +203,13 @@ def _properties(node_id: int, port: int, controller_ports: Mapping[int, int], da
         "group.initial.rebalance.delay.ms": "0",
         "message.max.bytes": str(MESSAGE_BYTES_MAX),
         "replica.fetch.max.bytes": str(MESSAGE_BYTES_MAX),
-        # A node that was killed may not register again before its old session has run out, 9 s by default.
+        # A killed node can't register again until its old session has timed out, 9 s by default.
         "broker.session.timeout.ms": "5000",
         "broker.heartbeat.interval.ms": "1000",
-        # The cleaner takes its buffer from the heap at start, 128 MB of it by default.
+        # The log cleaner allocates this buffer on the heap at start, 128 MB by default.
         "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
-        # Demos and tests replay calls of months ago under their own timestamps; deletion by age would take
-        # them away within the minute.
+        # Demos and tests replay calls of months ago with their original timestamps. Deletion by age would remove them within a
+        # minute.
         "log.initial.task.delay.ms": str(2**31 - 1),
         "log.retention.check.interval.ms": str(2**31 - 1),
     }

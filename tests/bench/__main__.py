@@ -1,6 +1,6 @@
-"""`python -m tests.bench [NAME…] [--quick]`: measures, on one machine and in one run; the ratios count.
+"""`python -m tests.bench [NAME…] [--quick]`: runs benchmarks on one machine; only ratios hold for other machines.
 
-Without a name: throughput, the one `make bench` shows.
+Without a name it runs `throughput`, as `make bench` does.
 """
 
 import asyncio
@@ -28,10 +28,10 @@ BENCHES: dict[str, Callable[[Console, bool], Awaitable[None]]] = {
 
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice([*BENCHES, "all"]))
-@click.option("--quick", is_flag=True, help="A tenth of the work: to see that it runs, not how fast.")
+@click.option("--quick", is_flag=True, help="A tenth of the work: shows that it runs, not how fast.")
 def main(names: tuple[str, ...], quick: bool) -> None:
-    """Run benches by name."""
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a topic that was just made has no leader yet
+    """Run benchmarks by name."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a new topic has no leader yet
     console = Console(width=110)
     for name in BENCHES if "all" in names else names or ("throughput",):
         console.rule(name)

@@ -1,4 +1,4 @@
-"""Overload: millions of CDRs wait already. Memory must stay bounded and throughput flat, from the first to the last."""
+"""Overload: millions of CDRs are waiting. Memory must stay bounded, and throughput the same from first to last."""
 
 import asyncio
 import time
@@ -42,4 +42,4 @@ async def run(console: Console, quick: bool) -> None:
             since_s, since_left = now_s, left
         assert worker.stop() == 0
     console.print(table)
-    console.print(f"most memory seen: {memory_most / 1e6:.0f} MB")
+    console.print(f"peak memory: {memory_most / 1e6:.0f} MB")

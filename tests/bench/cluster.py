@@ -1,4 +1,4 @@
-"""A broker, topics and catalog to measure on; a worker, and what it takes."""
+"""A broker with topics and catalog for benchmarks, and measured workers."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ _BATCH_BYTES = 256 * 1024
 
 @dataclass
 class Cluster:
-    """One broker with the topics made, catalog and accounts published."""
+    """One broker with topics, catalog and accounts."""
 
     bootstrap: str
     topics: Topics
@@ -38,7 +38,7 @@ class Cluster:
         await publish(self.bootstrap, self.topics, records)
 
     async def fill(self, calls: Iterable[LogRecord]) -> None:
-        """Publish calls in whole record batches, for when there are millions."""
+        """Publish calls in whole record batches, which is fast enough for millions."""
         producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, max_batch_size=_BATCH_BYTES, request_timeout_ms=120_000)
         await producer.start()
         partitions = self.topics.account_partitions
@@ -64,7 +64,7 @@ class Cluster:
         await producer.stop()
 
     def worker(self, name: str = "worker-1", **settings: str) -> Worker:
-        """A worker that isn't started yet; it is gone with the cluster."""
+        """A worker, not started yet; it ends with the cluster."""
         folder = self.directory / name
         folder.mkdir(exist_ok=True)
         worker = Worker(self.bootstrap, self.topics, self.prefix, folder, RATER_INSTANCE_ID=name, **settings)
@@ -72,11 +72,11 @@ class Cluster:
         return worker
 
     async def lag(self) -> int:
-        """Input records no worker has committed."""
+        """How many input records are not committed."""
         return await lag(self.bootstrap, self.topics, self._workers[0].app_id)
 
     async def until_below(self, records: int) -> int:
-        """Return when fewer input records are left; gives how many."""
+        """Wait until fewer than `records` input records are left; returns how many."""
         while (left := await self.lag()) >= records:
             for worker in self._workers:
                 worker.check_alive()
@@ -84,6 +84,7 @@ class Cluster:
         return left
 
     def close(self) -> None:
+        """Stop all workers."""
         for worker in self._workers:
             worker.close()
 
@@ -92,7 +93,7 @@ class Cluster:
 async def cluster(
     partitions: int = 4, organizations: int = 200, prefix: str = "bench.", properties: Mapping[str, str] | None = None
 ) -> AsyncIterator[Cluster]:
-    """A new broker in a folder of its own, with settings over its usual ones."""
+    """A new broker in a temporary folder; `properties` overrides its settings."""
     with TemporaryDirectory() as name, EmbeddedKafka(Path(name) / "kafka", properties=properties) as kafka:
         topics = load_topics(prefix, partitions)
         await apply(kafka.bootstrap, topics)
@@ -106,7 +107,7 @@ async def cluster(
 
 @dataclass(frozen=True)
 class Taken:
-    """What a number of CDRs took."""
+    """Time and CPU for a number of CDRs."""
 
     cdrs: int
     wall_s: float
@@ -114,17 +115,17 @@ class Taken:
 
     @property
     def rate(self) -> float:
-        """CDRs a second."""
+        """CDRs per second."""
         return self.cdrs / self.wall_s
 
     @property
     def cpu_us(self) -> float:
-        """CPU µs a CDR."""
+        """CPU µs per CDR."""
         return self.cpu_s / self.cdrs * 1e6
 
 
 async def drain(made: Cluster, *workers: Worker) -> Taken:
-    """Start workers on input that waits; from their first commits of calls to the last."""
+    """Start workers on waiting input; measures from their first commits of calls to the last."""
     for worker in workers:
         worker.start()
     before = await made.lag()
@@ -139,6 +140,6 @@ async def drain(made: Cluster, *workers: Worker) -> Taken:
 
 
 def cpu_s(process: psutil.Process) -> float:
-    """CPU a process has used."""
+    """CPU seconds a process has used."""
     times = process.cpu_times()
     return float(times.user + times.system)

@@ -1,6 +1,6 @@
-"""What a CDR leaves behind: bytes in each topic's log and in the worker's store, out of a backlog and at steady rates.
+"""Bytes per CDR in each topic's log and in the worker's store, from a backlog and at steady rates.
 
-The bytes of a log are also what its topic costs on the wire, once in and once for each reader and each further copy.
+A log's bytes are also its topic's network traffic: once in, and once for each reader and each additional replica.
 """
 
 import asyncio
@@ -34,19 +34,19 @@ async def run(console: Console, quick: bool) -> None:
     share = 10 if quick else 1
     backlog = await _measure(BACKLOG_CDRS // share, _backlog)
     steady = [await _measure(rate * STEADY_SECONDS // share, partial(_steady, rate)) for rate in STEADY_RATES]
-    table = Table("bytes a CDR", "out of a backlog", *(f"at {rate:,} a second" for rate in STEADY_RATES))
+    table = Table("bytes per CDR", "out of a backlog", *(f"at {rate:,} per second" for rate in STEADY_RATES))
     for what in backlog:
-        shown = [backlog, *steady] if what != "store" else [backlog]  # a little traffic says nothing of files that hold much
+        shown = [backlog, *steady] if what != "store" else [backlog]  # too little traffic to say anything about large files
         table.add_row(what, *(f"{found[what]:.0f}" for found in shown))
     console.print(table)
 
 
 async def _measure(cdrs: int, feed: Callable[[Cluster, Worker, list[LogRecord]], Awaitable[None]]) -> dict[str, float]:
-    """Topic, or the store → bytes a CDR."""
+    """Topic or "store" → bytes per CDR."""
     async with cluster(organizations=ORGANIZATIONS) as made:
         worker = made.worker()
         worker.start()
-        await made.until_below(1)  # the accounts are there
+        await made.until_below(1)  # accounts are created
         before = _sizes(made)
         await feed(made, worker, list(traffic.calls(made.topics, cdrs, ORGANIZATIONS)))
         await made.until_below(1)
@@ -55,14 +55,14 @@ async def _measure(cdrs: int, feed: Callable[[Cluster, Worker, list[LogRecord]],
 
 
 async def _backlog(made: Cluster, worker: Worker, calls: list[LogRecord]) -> None:
-    """All of them wait when the worker comes."""
+    """All calls are waiting when the worker starts."""
     worker.kill()
     await made.fill(calls)
     worker.start()
 
 
 async def _steady(rate: int, made: Cluster, worker: Worker, calls: list[LogRecord]) -> None:
-    """Each is sent on its own, at its time, as switches do."""
+    """Each call is sent on its own, at its time, as switches do."""
     producer = AIOKafkaProducer(bootstrap_servers=made.bootstrap)
     await producer.start()
     feed = iter(calls)
@@ -79,7 +79,7 @@ async def _steady(rate: int, made: Cluster, worker: Worker, calls: list[LogRecor
 
 
 def _sizes(made: Cluster) -> dict[str, int]:
-    """Bytes in the logs of topics, and in the worker's store."""
+    """Topic or "store" → bytes in its log or files."""
     names = {use: getattr(made.topics, use) for use in _TOPICS}
     logs = {name: list((made.directory / "kafka").rglob(f"{name}-*/*.log")) for name in names.values()}
     return {name: _bytes(logs[name]) for name in names.values()} | {

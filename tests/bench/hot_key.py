@@ -1,4 +1,4 @@
-"""One organization with all the traffic, against many: a partition's throughput must be the same."""
+"""One organization with all the traffic, compared with many: the partition's throughput must be the same."""
 
 from rich.console import Console
 from rich.table import Table
@@ -17,7 +17,7 @@ async def run(console: Console, quick: bool) -> None:
         async with cluster(partitions=1, organizations=organizations) as made:
             await made.fill(traffic.calls(made.topics, cdrs, organizations))
             rates[organizations] = await drain(made, made.worker())
-    table = Table("organizations on the one partition", "CDRs/s", "CPU µs a CDR", "ratio")
+    table = Table("organizations on the one partition", "CDRs/s", "CPU µs per CDR", "ratio")
     for organizations, taken in rates.items():
         table.add_row(f"{organizations}", f"{taken.rate:,.0f}", f"{taken.cpu_us:.1f}", f"{taken.rate / rates[200].rate:.2f}")
     console.print(table)

@@ -1,4 +1,4 @@
-"""From produce to committed output, as a `read_committed` reader of the rated calls sees it, at a steady rate."""
+"""Latency at a steady rate: from producing a call to a `read_committed` reader seeing it rated."""
 
 import asyncio
 import time
@@ -43,7 +43,7 @@ async def run(console: Console, quick: bool) -> None:
 
 
 async def _latencies(made: Cluster, calls: list[LogRecord], rate: int) -> list[float]:
-    """Seconds from sending each call to seeing it rated; those of the first seconds are left out."""
+    """Seconds from sending each call to seeing it rated, without the calls of the first seconds."""
     sent_s: dict[str, float] = {}
     reader = asyncio.create_task(_read(made, len(calls)))
     await asyncio.sleep(1)

@@ -1,4 +1,4 @@
-"""A month of a real operator through `rater simulate`: a million CDRs, and the memory they take."""
+"""`rater simulate` over a month of a real operator: a million CDRs; time and memory."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ MONTH_MS = 31 * 86_400_000
 
 
 async def run(console: Console, quick: bool) -> None:
-    """Measure and print: the first tenth of the month too, to see what grows."""
+    """Measure and print, also for a tenth of the CDRs, to see what grows."""
     cdrs = CDRS // 10 if quick else CDRS
     table = Table("CDRs", "s", "CPU s", "peak memory, MB")
     with tempfile.TemporaryDirectory() as name:
@@ -44,7 +44,7 @@ def _write(log: Path, cdrs: int) -> None:
 
 
 def _month(topics: Topics, cdrs: int) -> Iterator[LogRecord]:
-    """The calls of an hour, spread over a month."""
+    """The calls of `traffic`, spread over a month."""
     first_ms = None
     for i, call in enumerate(traffic.calls(topics, cdrs, ORGANIZATIONS)):
         first_ms = first_ms or call.timestamp
@@ -55,7 +55,7 @@ def _month(topics: Topics, cdrs: int) -> Iterator[LogRecord]:
 
 
 def _simulate(log: Path) -> tuple[float, float, float]:
-    """Seconds, seconds of CPU, and MB at the most."""
+    """Seconds, CPU seconds, and peak memory in MB."""
     start_s = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "rater", "simulate", str(log)], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

@@ -1,4 +1,4 @@
-"""From `kill -9` to the first call rated anew, with a store of many accounts on disk."""
+"""Restart: from `kill -9` to the first rated call after it, with many accounts in the store."""
 
 import time
 from statistics import median
@@ -12,7 +12,7 @@ from tests.bench.cluster import Cluster, cluster
 
 ACCOUNTS = 100_000
 TIMES = 5
-CALLS = 100_000  # so many that the kill comes amid them
+CALLS = 100_000  # enough that the worker is killed before it has rated them all
 
 
 async def run(console: Console, quick: bool) -> None:
@@ -23,7 +23,7 @@ async def run(console: Console, quick: bool) -> None:
         worker = made.worker()
         worker.start()
         await made.until_below(1)
-        table = Table("restart", "s from kill -9 to the first call rated anew")
+        table = Table("restart", "s from kill -9 to the next rated call")
         found = []
         for i in range(TIMES):
             await made.fill(traffic.calls(made.topics, CALLS, 1, i, f"restart-{i}"))
@@ -41,7 +41,7 @@ async def run(console: Console, quick: bool) -> None:
 
 
 async def _first_rated(made: Cluster) -> float:
-    """When a `read_committed` reader sees the next rated call."""
+    """The time a `read_committed` reader sees the next rated call."""
     tps = [TopicPartition(made.topics.rated, partition) for partition in range(made.topics.account_partitions)]
     consumer = AIOKafkaConsumer(
         bootstrap_servers=made.bootstrap, isolation_level="read_committed", enable_auto_commit=False, fetch_max_wait_ms=5

@@ -1,6 +1,6 @@
-"""From an empty disk: a million rows out of the changelog, into the store, through the engine's own restore.
+"""Restore to an empty disk: a million rows from the changelog into the store, with the engine's own restore.
 
-Then the same with what live traffic leaves: transactions of a few calls, restored by a whole worker until it is ready.
+Then the same for what live traffic leaves, transactions of a few calls: a whole worker, until it is ready.
 """
 
 import asyncio
@@ -37,11 +37,11 @@ _OPEN = "open, reading on"
 _PARTITIONS = 4
 _CLEANS_OFTEN = {"log.cleaner.backoff.ms": "500"}
 _QUIET_S = 8.0
-_SCATTER = 0x9E3779B97F4A7C15  # keys come in no order, as accounts and calls do
+_SCATTER = 0x9E3779B97F4A7C15  # keys come in random order, like accounts and calls
 
 
 class _Writer:
-    """Writes rows whenever it is told to: half of them each on its own, half packed in segments."""
+    """Writes rows at every tick: half of them as single rows, half packed in segments."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -51,7 +51,7 @@ class _Writer:
         """There is no input."""
 
     def next_due_ms(self) -> int | None:
-        """Whenever it is asked."""
+        """It is always due."""
         return 0
 
     async def tick(self, now_ms: int) -> None:
@@ -72,7 +72,7 @@ async def run(console: Console, quick: bool) -> None:
 
 
 async def _live(console: Console, quick: bool) -> None:
-    """Calls rated a few at a time; then the worker comes up with its disk, and without."""
+    """Rate calls a few at a time; then time the worker's start with its store and without."""
     calls = LIVE_CALLS // 10 if quick else LIVE_CALLS
     async with cluster(properties=_CLEANS_OFTEN) as made:
         await made.fill(traffic.calls(made.topics, calls, 200))
@@ -85,26 +85,28 @@ async def _live(console: Console, quick: bool) -> None:
         warm_s = await _ready_s(worker)
         compacted_s = await _without_its_disk(made, worker) - warm_s
         kept_bytes = _changelog_bytes(made)
-    table = Table(f"{calls:,} calls, {LIVE_BATCH} a transaction", "bytes a call", "s above a start with its disk", "calls/s")
+    table = Table(
+        f"{calls:,} calls, {LIVE_BATCH} per transaction", "bytes per call", "s above a start with its disk", "calls/s"
+    )
     table.add_row("as written", f"{written_bytes / calls:.0f}", f"{as_written_s:.2f}", f"{calls / as_written_s:,.0f}")
     table.add_row("compacted", f"{kept_bytes / calls:.0f}", f"{compacted_s:.2f}", f"{calls / compacted_s:,.0f}")
     console.print(table)
 
 
 async def _without_its_disk(made: Cluster, worker: Worker) -> float:
-    """The same member, or the group would wait for the one it knows."""
+    """Seconds to start without the store. It must be the same member, or the group would wait for the old one."""
     shutil.rmtree(made.directory / "worker-1" / "data")
     return await _ready_s(worker)
 
 
 async def _compact(made: Cluster, worker: Worker) -> None:
-    """Have the broker compact the changelog now; return when it has nothing more to do."""
+    """Make the broker compact the changelog; returns once the log stops changing."""
     admin = AIOKafkaAdminClient(bootstrap_servers=made.bootstrap)
     await admin.start()
     wanted = made.topics[made.topics.changelog].configs | {"segment.ms": "1000", "min.cleanable.dirty.ratio": "0.001"}
     await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, made.topics.changelog, configs=wanted)])
     await admin.close()
-    # Only what is before the segment being written is compacted: a few calls more begin a new one.
+    # The active segment is never compacted: a few more calls start a new one.
     await asyncio.sleep(1.5)
     await made.fill(traffic.calls(made.topics, 400, 200, seed=2, switch="later"))
     worker.start()
@@ -123,7 +125,7 @@ def _changelog_bytes(made: Cluster) -> int:
 
 
 async def _ready_s(worker: Worker) -> float:
-    """Seconds from its start until all its partitions are open."""
+    """Seconds from start until all partitions are open; then stops it."""
     before = worker.log.count(_OPEN)
     start_s = time.perf_counter()
     worker.start()
@@ -136,7 +138,7 @@ async def _ready_s(worker: Worker) -> float:
 
 
 async def _rows(console: Console, quick: bool) -> None:
-    """Write the rows with one checkpoint, restore them with another."""
+    """Write rows with one checkpoint, restore them with another."""
     rows = ROWS // 10 if quick else ROWS
     async with cluster(partitions=1, organizations=1) as made:
         kafka = AiokafkaBroker(engine_settings(Settings(bootstrap=made.bootstrap)))
@@ -153,7 +155,7 @@ async def _rows(console: Console, quick: bool) -> None:
         wall_s, cpu_s = time.perf_counter() - start_s, time.process_time() - start_cpu_s
         await restoring.close()
         await kafka.stop()
-    table = Table("rows", "s", "rows/s", "CPU µs a row")
+    table = Table("rows", "s", "rows/s", "CPU µs per row")
     table.add_row(f"{rows:,}", f"{wall_s:.2f}", f"{rows / wall_s:,.0f}", f"{cpu_s / rows * 1e6:.2f}")
     console.print(table)
 

@@ -1,4 +1,4 @@
-"""Two partitions: one worker for both, against a worker each."""
+"""Two partitions: one worker for both, compared with one worker each."""
 
 import os
 
@@ -20,8 +20,8 @@ async def run(console: Console, quick: bool) -> None:
         async with cluster(partitions=2, organizations=ORGANIZATIONS) as made:
             await made.fill(traffic.calls(made.topics, cdrs, ORGANIZATIONS))
             rates[workers] = await drain(made, *(made.worker(f"worker-{i}") for i in range(workers)))
-    table = Table("workers", "CDRs/s", "CPU µs a CDR", "ratio")
+    table = Table("workers", "CDRs/s", "CPU µs per CDR", "ratio")
     for workers, taken in rates.items():
         table.add_row(f"{workers}", f"{taken.rate:,.0f}", f"{taken.cpu_us:.1f}", f"{taken.rate / rates[1].rate:.2f}")
     console.print(table)
-    console.print(f"{os.cpu_count()} cores, which the broker and this bench share with the workers")
+    console.print(f"{os.cpu_count()} cores, shared by workers, broker and this benchmark")

@@ -1,6 +1,6 @@
-"""The same core under Faust as it comes: one event at a time, rows in a Faust table, outputs sent one by one.
+"""The same core in unmodified Faust: one event at a time, rows in a Faust table, outputs sent one by one.
 
-`python -m tests.bench.stock_faust worker`, with BOOTSTRAP, PREFIX and COUNT in the environment; prints a line of JSON.
+`python -m tests.bench.stock_faust worker`, with BOOTSTRAP, PREFIX and COUNT in the environment; prints one line of JSON.
 """
 
 import json
@@ -37,7 +37,7 @@ outputs = {
 
 
 class TableRows:
-    """A core's rows in a Faust table."""
+    """The core's rows in a Faust table."""
 
     def get(self, key: bytes) -> bytes | None:
         return table.get(key)
@@ -93,7 +93,7 @@ async def rate(stream: Any) -> None:
         if done == count:
             wall_s, cpu_s = time.perf_counter() - start_s, time.process_time() - start_cpu_s
             result = json.dumps({"count": count, "wall_s": wall_s, "cpu_s": cpu_s}) + "\n"
-            os.write(1, result.encode())  # Faust has standard output go to its log
+            os.write(1, result.encode())  # Faust redirects standard output to its log
             os._exit(0)
 
 

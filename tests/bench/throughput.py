@@ -1,7 +1,7 @@
-"""`make bench`: four ways through the same calls, in one run on one machine. Ratios count; the figures are this machine's.
+"""`make bench`: four ways to process the same calls, in one run on one machine. Only the ratios hold for other machines.
 
-- core alone: `rater simulate`'s core, no Kafka
-- aiokafka decode: a bare consumer that reads and decodes, and rates nothing
+- core alone: the core of `rater simulate`, without Kafka
+- aiokafka decode: a plain consumer that reads and decodes but doesn't rate
 - worker: the real `rater worker`, exactly once, from a topic that is already full
 - stock Faust: the same core, one record at a time, at least once
 """
@@ -32,7 +32,7 @@ SLICE = 512
 
 
 def core_alone(pure: bool) -> Taken:
-    """`rater simulate`'s core, in a process of its own: compiled or not is settled at its start."""
+    """The core of `rater simulate`, in its own process: whether it is compiled is decided at its start."""
     environment = os.environ | {"RATER_PURE": "1" if pure else "0"}
     command = [sys.executable, "-m", "tests.bench.throughput"]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, timeout=300, check=True)
@@ -40,7 +40,7 @@ def core_alone(pure: bool) -> Taken:
 
 
 def _rate_calls() -> tuple[float, float]:
-    """Seconds, and seconds of CPU, that the core takes for `CORE_CDRS`."""
+    """Seconds and CPU seconds the core takes for `CORE_CDRS`."""
     topics = load_topics()
     simulation = Simulation(topics)
     simulation.rate([*traffic.catalog(topics), *traffic.accounts(topics, ORGANIZATIONS)])
@@ -71,7 +71,7 @@ async def bare_decode(bootstrap: str, topics: Topics, cdrs: int) -> Taken:
 
 
 def stock_faust(bootstrap: str, prefix: str, directory: Path) -> Taken:
-    """Faust's own agent, table and producer."""
+    """Faust with its own agent, table and producer."""
     settings = {"BOOTSTRAP": bootstrap, "PREFIX": prefix, "COUNT": str(STOCK_CDRS), "ORGANIZATIONS": str(ORGANIZATIONS)}
     command = [sys.executable, "-m", "tests.bench.stock_faust", "worker", "-l", "error"]
     environment = os.environ | settings | {"DATA_DIR": str(directory)}
@@ -90,13 +90,13 @@ async def run(console: Console, quick: bool) -> None:
         console.print("measuring, one after the other …")
         ways = {
             "core alone, interpreted": core_alone(pure=True),
-            f"core alone, {'compiled' if compiled.is_used() else 'which is not compiled here'}": core_alone(pure=False),
+            f"core alone, {'compiled' if compiled.is_used() else 'not compiled here'}": core_alone(pure=False),
             "aiokafka, decode only": await bare_decode(made.bootstrap, made.topics, cdrs),
             "rater worker": await drain(made, made.worker()),
             "stock Faust": stock_faust(made.bootstrap, made.prefix, made.directory / "stock"),
         }
     stock = ways["stock Faust"]
-    table = Table("way", "CDRs/s", "CPU µs a CDR", "x stock Faust")
+    table = Table("way", "CDRs/s", "CPU µs per CDR", "x stock Faust")
     for way, taken in ways.items():
         table.add_row(way, f"{taken.rate:,.0f}", f"{taken.cpu_us:.1f}", f"{taken.rate / stock.rate:.1f}")
     console.print(table)

@@ -1,4 +1,4 @@
-"""Traffic to measure with: the real deck, organizations with plans and funds, and calls as a busy operator has them."""
+"""Traffic for benchmarks: the real rate deck, organizations with plans and funds, and calls like a busy operator's."""
 
 import csv
 import random
@@ -38,7 +38,7 @@ def catalog(topics: Topics) -> Iterator[LogRecord]:
 
 
 def accounts(topics: Topics, organizations: int) -> Iterator[LogRecord]:
-    """Organizations with users, half of them with the plan, and funds that last."""
+    """Organizations with enough funds; half of their users have the plan."""
     commands = 0
     start_ms = _now_ms()
     for i in range(organizations):
@@ -58,7 +58,7 @@ def accounts(topics: Topics, organizations: int) -> Iterator[LogRecord]:
 
 
 def small_accounts(topics: Topics, count: int) -> Iterator[LogRecord]:
-    """Organizations of which nothing is known but name and funds."""
+    """Organizations with only a name and funds."""
     start_ms = _now_ms()
     for i in range(count):
         org_id = f"small-{i}"
@@ -70,7 +70,7 @@ def small_accounts(topics: Topics, count: int) -> Iterator[LogRecord]:
 
 
 def calls(topics: Topics, count: int, organizations: int, seed: int = 1, switch: str = "sbc1") -> Iterator[LogRecord]:
-    """Calls of the last hour, in the order they ended. Those of another switch are others."""
+    """Calls of the last hour, in the order they ended. Another `switch` gives different calls."""
     draw = random.Random(seed)
     start_ms = _now_ms()
     start = datetime.fromtimestamp(start_ms // 1000, UTC) - timedelta(hours=1)

@@ -1,8 +1,8 @@
-"""What being watched costs a worker: its counting, its histograms, and being scraped; each as a share of its CPU a CDR.
+"""What monitoring costs a worker, as a share of its CPU per CDR.
 
-- counting in the core, a call at a time: upper bound, as it is timed interpreted with the loop around it
-- what is taken over once a batch: counts, gauges, histograms
-- scrapes of /metrics, one every 15 s, four partitions with calls of every kind
+- counting calls in the core: an upper bound, because it is timed interpreted and with the loop around it
+- collecting counts, gauges and histograms once per batch
+- scrapes of /metrics every 15 s, with four partitions and calls of all kinds
 """
 
 import time
@@ -26,14 +26,14 @@ from tests.bench.cluster import cluster, drain
 
 CDRS = 200_000
 CALLS = 50_000
-BATCH = 1000  # smaller than what a busy worker takes at once: an upper bound again
+BATCH = 1000  # smaller than a busy worker's batches, so again an upper bound
 PARTITIONS = 4
 SCRAPES_PER_S = 1 / 15
 RUNS = 5
 
 
 def counting_s() -> float:
-    """CPU a call, of what the core does to count it."""
+    """CPU seconds per call that the core needs to count it."""
     tallies: dict[tuple[str, str, str], Tally] = {}
     service, funded_by, currency = "outbound", "credit", "USD"
 
@@ -51,7 +51,7 @@ def counting_s() -> float:
 
 
 def once_a_batch_s() -> float:
-    """CPU a batch, of what the checkpoint takes over from the core and observes."""
+    """CPU seconds per batch that the checkpoint needs to collect the core's counts and gauges and fill the histograms."""
     topics = load_topics()
     simulation = Simulation(topics)
     simulation.rate([*traffic.catalog(topics), *traffic.accounts(topics, 200)])
@@ -70,7 +70,7 @@ def once_a_batch_s() -> float:
 
 
 def scrape_s(directory: Path) -> float:
-    """CPU a scrape of a worker with all partitions."""
+    """CPU seconds per scrape of a worker with all partitions."""
     settings = Settings(data_dir=directory)
     apps = make_agents(settings, ["rating", "timer"])
     for app in apps:
@@ -88,7 +88,7 @@ def scrape_s(directory: Path) -> float:
 
 
 def cpu_s(work: Callable[[], object]) -> float:
-    """CPU of one run, the quickest of a few."""
+    """CPU seconds of the fastest of several runs."""
     found = []
     for _ in range(RUNS):
         start_s = time.process_time()
@@ -105,12 +105,12 @@ async def run(console: Console, quick: bool) -> None:
         worker = await drain(made, made.worker())
     with TemporaryDirectory() as name:
         costs_us = {
-            "counting, a call": counting_s() * 1e6,
-            f"figures of a batch of {BATCH}": once_a_batch_s() / BATCH * 1e6,
+            "counting calls": counting_s() * 1e6,
+            f"metrics of a batch of {BATCH}": once_a_batch_s() / BATCH * 1e6,
             "scrapes, one every 15 s": scrape_s(Path(name)) * SCRAPES_PER_S / worker.rate * 1e6,
         }
-    table = Table("what", "CPU µs a CDR", "of the worker's")
-    for what, cost_us in [*costs_us.items(), ("all of it", sum(costs_us.values()))]:
+    table = Table("what", "CPU µs per CDR", "of the worker's")
+    for what, cost_us in [*costs_us.items(), ("total", sum(costs_us.values()))]:
         table.add_row(what, f"{cost_us:.3f}", f"{cost_us / worker.cpu_us:.2%}")
     table.add_row("the worker", f"{worker.cpu_us:.1f}", "100%")
     console.print(table)

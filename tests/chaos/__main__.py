@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: faults for as long as you like. Prints the seed; the same seed gives the same schedule."""
+"""`python -m tests.chaos`: runs faults for as long as you like. Prints the seed; the same seed gives the same schedule."""
 
 import asyncio
 import logging
@@ -13,14 +13,14 @@ from tests.chaos.run import ChaosError, Plan, run
 
 
 @click.command()
-@click.option("--seed", type=int, help="Of the schedule and of the load; drawn if not given.")
-@click.option("--minutes", type=float, default=5.0, show_default=True, help="Of load and faults.")
-@click.option("--rate", type=int, default=300, show_default=True, help="CDRs a second.")
-@click.option("--directory", type=click.Path(path_type=Path), help="For logs and stores; a temporary one if not given.")
+@click.option("--seed", type=int, help="Seed of schedule and load; random by default.")
+@click.option("--minutes", type=float, default=5.0, show_default=True, help="How long load and faults last.")
+@click.option("--rate", type=int, default=300, show_default=True, help="CDRs per second.")
+@click.option("--directory", type=click.Path(path_type=Path), help="Folder for logs and stores; temporary by default.")
 def main(seed: int | None, minutes: float, rate: int, directory: Path | None) -> None:
     """Rate a steady load while workers and brokers are killed, frozen, doubled and moved; then check every record."""
     plan = Plan(random.SystemRandom().randrange(2**31) if seed is None else seed, minutes * 60, rate)
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of our own clients: that brokers come and go is known here
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # our own clients needn't log that brokers come and go
     click.echo(f"seed {plan.seed}: {len(plan.schedule)} faults in {minutes} minutes")
     with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as temporary:
         try:

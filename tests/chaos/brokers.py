@@ -1,7 +1,7 @@
-"""Three brokers that can be killed, bounced and robbed of their leaderships, one at a time.
+"""Three brokers that can be killed, restarted and stripped of their leaderships, one at a time.
 
-Every topic has three copies, two of them in sync at least. So one broker may be away at any time, but not two: each
-fault here begins when all copies are in sync.
+Every topic has three replicas, at least two of them in sync. So one broker may be away, but never two: each fault begins only
+when all replicas are in sync.
 """
 
 import asyncio
@@ -32,10 +32,10 @@ _ELECTION_NOT_NEEDED = 84
 
 
 class Brokers:
-    """An embedded cluster of three. Its bootstrap address stays the same whatever happens to the nodes."""
+    """An embedded cluster of three nodes. Its bootstrap address never changes."""
 
     def __init__(self, directory: Path) -> None:
-        # A session as short as the tests need it is below what brokers allow by default.
+        # The tests need shorter sessions than brokers allow by default.
         properties = {"group.min.session.timeout.ms": "1000", "auto.leader.rebalance.enable": "false"}
         self._kafka = EmbeddedKafka(
             directory, BROKERS, heap_mb=_HEAP_MB, properties=properties, start_timeout_s=_START_TIMEOUT_S
@@ -52,15 +52,15 @@ class Brokers:
         await asyncio.to_thread(self._kafka.stop)
 
     async def kill(self, number: int, for_s: float) -> None:
-        """SIGKILL; started again after `for_s`."""
+        """Send SIGKILL; restart after `for_s`."""
         await self._without(number, for_s, self._kafka.nodes[number].kill)
 
     async def bounce(self, number: int, for_s: float) -> None:
-        """A clean stop, which hands the leaderships over; started again after `for_s`."""
+        """Stop it cleanly, which hands over its leaderships; restart after `for_s`."""
         await self._without(number, for_s, self._kafka.nodes[number].stop)
 
     async def move_leaders(self, seed: int) -> int:
-        """Give every partition, those of the coordinators included, another leader. Returns how many."""
+        """Give every partition another leader, those of the coordinators included. Returns how many moved."""
         await self.until_in_sync()
         draw = random.Random(seed)
         async with self._admin() as admin:
@@ -71,7 +71,7 @@ class Brokers:
                     draw.shuffle(others)
                     moved: Any = (partition["partition"], [*others, partition["leader"]], {})
                     wanted.setdefault(topic["topic"], []).append(moved)
-            # The first of the replicas is the preferred leader: put another one first, then ask for the preferred ones.
+            # The first replica is the preferred leader: put another one first, then elect the preferred leaders.
             topics: Any = [(topic, partitions, {}) for topic, partitions in wanted.items()]
             reassigned: Any = await admin._send_request(AlterPartitionReassignmentsRequest(_REQUEST_TIMEOUT_MS, topics, {}))
             _check(reassigned.error_code)
@@ -81,9 +81,9 @@ class Brokers:
             return sum(not code for _, partitions in elected.results for _, code, _ in partitions)
 
     async def until_in_sync(self) -> None:
-        """Return when every copy of every partition is in sync."""
+        """Wait until all replicas of all partitions are in sync."""
         async with asyncio.timeout(_IN_SYNC_TIMEOUT_S):
-            while not await self._in_sync():  # noqa: ASYNC110 - nothing else tells
+            while not await self._in_sync():  # noqa: ASYNC110 - polling is the only way
                 await asyncio.sleep(_POLL_S)
 
     async def _without(self, number: int, for_s: float, end: Callable[[], None]) -> None:
@@ -145,7 +145,7 @@ class ElectLeadersRequest_v1(RequestStruct):  # type: ignore[misc]  # noqa: N801
 
 
 class ElectLeadersRequest(Request[ElectLeadersRequest_v1]):  # type: ignore[misc]
-    """Kafka's ElectLeaders, which aiokafka does not know."""
+    """Kafka's ElectLeaders, which aiokafka doesn't have."""
 
     API_KEY = 43
 

@@ -1,4 +1,4 @@
-"""What happened, as it happened: read when a run has failed."""
+"""A log of one run, for finding out why it failed."""
 
 import time
 from collections import Counter
@@ -7,7 +7,7 @@ __all__ = ["Journal"]
 
 
 class Journal:
-    """Lines with the seconds since the start, and counts of what is worth a figure."""
+    """Lines with the seconds since the start. `counts`: how often each fault and each fencing happened."""
 
     def __init__(self) -> None:
         self._started_s = time.monotonic()

@@ -1,4 +1,4 @@
-"""One run: brokers, workers, a steady load, everything that goes wrong meanwhile, and the reckoning at the end."""
+"""One chaos run: brokers, workers, a steady load, faults according to a schedule, and a check of all outputs at the end."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ from rater.kafka.topics import apply, load_topics
 from tests.chaos.brokers import BROKERS, Brokers
 from tests.chaos.journal import Journal
 from tests.chaos.schedule import BROKER_FAULTS, Fault, Step, make_schedule
-from tests.chaos.verify import Evidence, Tally, verify
+from tests.chaos.verify import CdrCounts, Evidence, verify
 from tests.chaos.workers import Worker
 from tests.system.harness import OUTPUTS, publish
 from tests.system.random_log import RandomLog
@@ -36,7 +36,7 @@ _LOG_TAIL_CHARACTERS = 6000
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`seconds` of load and faults; all else follows from the seed."""
+    """What to run: `seconds` of load and faults. The seed determines schedule and load."""
 
     seed: int
     seconds: float
@@ -51,31 +51,31 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run that went well has seen."""
+    """The result of a successful run. `fenced`: how many processes ended because they were fenced."""
 
     plan: Plan
     faults: int
     starts: int
     fenced: int
     seconds: float
-    tally: Tally
+    counts: CdrCounts
 
     def __str__(self) -> str:
-        tally = self.tally
+        counts = self.counts
         return (
             f"seed {self.plan.seed}: {self.faults} faults in {self.plan.seconds:.0f} s of load, {self.starts} worker starts, "
-            f"{self.fenced} fenced; {tally.cdrs} CDRs = {tally.rated} rated + {tally.dead_lettered} dead-lettered + "
-            f"{tally.duplicates} duplicates, {tally.commands} commands, {tally.transactions} transactions; all as simulate "
-            f"says; {self.seconds:.0f} s in all"
+            f"{self.fenced} fenced; {counts.cdrs} CDRs = {counts.rated} rated + {counts.dead_lettered} dead-lettered + "
+            f"{counts.duplicates} duplicates, {counts.commands} commands, {counts.transactions} transactions; same outputs "
+            f"as simulate; took {self.seconds:.0f} s"
         )
 
 
 class ChaosError(AssertionError):
-    """A run that failed, with the seed, what happened when, and what the workers said."""
+    """A run failed. The message has the seed, what happened when, and the workers' logs."""
 
 
 async def run(plan: Plan, directory: Path) -> Report:
-    """Raise ChaosError unless everything is as promised. Logs and stores stay in `directory`."""
+    """Run the plan. Raises ChaosError if anything is wrong. Logs and stores stay in `directory`."""
     journal = Journal()
     chaos = _Chaos(plan, directory, journal)
     try:
@@ -101,9 +101,9 @@ class _Chaos:
             "RATER_SESSION_TIMEOUT_MS": str(plan.session_ms),
             "RATER_HEARTBEAT_INTERVAL_MS": "500",
             "RATER_REBALANCE_TIMEOUT_MS": "10000",
-            "RATER_BROKER_TIMEOUT_MS": "10000",  # longer than the cluster takes to find out that a broker has died
+            "RATER_BROKER_TIMEOUT_MS": "10000",  # longer than the cluster needs to notice that a broker is dead
             "RATER_RETRY_WAIT_MS_MAX": "1000",
-            "RATER_BATCH_RECORDS_MAX": "50",  # many transactions for the faults to hit
+            "RATER_BATCH_RECORDS_MAX": "50",  # many transactions, so that faults hit some of them
         }
         self._workers: list[Worker] = []
         self._faults = 0
@@ -128,27 +128,29 @@ class _Chaos:
                     task.cancel()
             for worker in self._workers:
                 await worker.stop()
-            tally = verify(self._topics, await self._evidence())
+            counts = verify(self._topics, await self._evidence())
             failures = [failure for worker in self._workers for failure in worker.failures]
             assert not failures, "; ".join(failures)
         starts = sum(len(worker.runs) for worker in self._workers)
         took_s = time.monotonic() - started_s
-        return Report(self._plan, self._faults, starts, self._journal.counts["fenced"], took_s, tally)
+        return Report(self._plan, self._faults, starts, self._journal.counts["fenced"], took_s, counts)
 
     def story(self, error: Exception) -> str:
-        """Everything somebody needs who wants to know why."""
+        """Everything you need to find out why a run failed."""
         steps = "\n".join(map(str, self._plan.schedule))
         parts = [
             f"chaos with seed {self._plan.seed} failed: {error!r}",
             f"The schedule:\n{steps}",
-            f"As it went:\n{self._journal}",
+            f"What happened:\n{self._journal}",
         ]
         for worker in self._workers:
-            parts += [f"{process.name} said, at the end:\n{process.log[-_LOG_TAIL_CHARACTERS:]}" for process in worker.runs]
-        return "\n\n".join([*parts, f"Everything is in {self._directory}."])
+            parts += [
+                f"The end of the log of {process.name}:\n{process.log[-_LOG_TAIL_CHARACTERS:]}" for process in worker.runs
+            ]
+        return "\n\n".join([*parts, f"All files are in {self._directory}."])
 
     def _make_workers(self) -> None:
-        """Static members, and a last one without an identity, which joins and leaves."""
+        """Make static members, and one dynamic member that joins and leaves."""
         environment = self._environment | {"RATER_BOOTSTRAP": self._brokers.bootstrap}
         for number in range(self._plan.workers + 1):
             is_static = number < self._plan.workers
@@ -171,7 +173,7 @@ class _Chaos:
                 tasks.create_task(self._inflict(steps, begun_s))
 
     async def _publish_steadily(self, begun_s: float) -> None:
-        """The traffic in its order, evenly over the time. A broker's absence delays it, and it catches up."""
+        """Publish the traffic in order and at a steady rate. If a broker is away, it is delayed and then catches up."""
         producer = AIOKafkaProducer(
             bootstrap_servers=self._brokers.bootstrap, enable_idempotence=True, request_timeout_ms=_SEND_TIMEOUT_MS, linger_ms=5
         )
@@ -197,7 +199,7 @@ class _Chaos:
         self._journal.note(f"the load has ended: {len(sends)} records")
 
     async def _inflict(self, steps: Sequence[Step], begun_s: float) -> None:
-        """One lane's episodes, one after the other; late ones follow at once."""
+        """Run the episodes of one target one after the other; late ones start at once."""
         for step in steps:
             await asyncio.sleep(max(0.0, begun_s + step.at_s - time.monotonic()))
             self._journal.note(f"begins: {step}")
@@ -235,14 +237,12 @@ class _Chaos:
                 self._journal.note(f"{moved} leaders moved")
 
     async def _drain(self) -> None:
-        """Return when all input has been committed."""
+        """Wait until all input is committed."""
         deadline_s = time.monotonic() + _DRAIN_TIMEOUT_S
         left = -1
         while left != 0:
             if time.monotonic() > deadline_s:
-                raise AssertionError(
-                    f"{left} records have not been processed {_DRAIN_TIMEOUT_S:.0f} s after the load has ended"
-                )
+                raise AssertionError(f"{left} records are not processed {_DRAIN_TIMEOUT_S:.0f} s after the end of the load")
             await asyncio.sleep(0.2)
             try:
                 left = await lag(self._brokers.bootstrap, self._topics, self._app_id)

@@ -1,11 +1,11 @@
-"""What goes wrong, and when: a schedule of faults, made from a seed alone.
+"""A schedule of faults, which depends only on a seed.
 
-A fault is an episode: it begins `at_s` after the start of the load, lasts `for_s`, and then its target is as before.
-Episodes of different targets overlap, which is where the interesting things happen. Invariants:
+A fault is an episode: it begins `at_s` after the start of the load and lasts `for_s`; then its target is as before. Episodes of
+different targets overlap, and that is where the interesting things happen. Invariants:
 
-- A worker is in one episode at a time, and the brokers together are: with two of three gone nothing is promised.
-- Kinds are dealt like cards, all of them before any comes again, so that a schedule of some length holds every kind.
-- A frozen worker stays so for longer than its session.
+- A worker has at most one fault at a time, and so do the brokers together: with two of three away nothing is guaranteed.
+- Kinds of faults are dealt like cards: all of them come before one comes again, so a longer schedule has every kind.
+- A frozen worker stays frozen for longer than its session.
 """
 
 import random
@@ -17,7 +17,7 @@ __all__ = ["BROKER_FAULTS", "WORKER_FAULTS", "Fault", "Step", "make_schedule"]
 
 
 class Fault(StrEnum):
-    """Of a worker, but for the last three, which are a broker's."""
+    """The kinds of faults. The last three hit a broker, all others a worker."""
 
     KILL = "kill -9"
     TERMINATE = "SIGTERM"
@@ -34,7 +34,7 @@ class Fault(StrEnum):
 WORKER_FAULTS = (Fault.KILL, Fault.TERMINATE, Fault.FREEZE, Fault.TWIN, Fault.ZOMBIE, Fault.LOSE_STORE)
 BROKER_FAULTS = (Fault.KILL_BROKER, Fault.BOUNCE_BROKER, Fault.MOVE_LEADERS)
 
-# How long an episode lasts, in seconds: from, to. A frozen one's session comes on top.
+# How long an episode lasts in seconds, from and to. For a frozen worker the session comes on top.
 _LASTS_S = {
     Fault.KILL: (0.0, 6.0),
     Fault.TERMINATE: (0.0, 6.0),
@@ -54,7 +54,7 @@ _BROKER_PAUSE_S = (2.0, 6.0)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One episode. `target` is the number of a worker or of a broker; seconds count from the start of the load."""
+    """One episode. `target`: number of a worker or a broker. `at_s` counts from the start of the load."""
 
     at_s: float
     fault: Fault
@@ -67,9 +67,9 @@ class Step:
 
 
 def make_schedule(seed: int, seconds: float, workers: int, brokers: int, session_s: float) -> list[Step]:
-    """Episodes that begin within `seconds`, in the order they begin.
+    """Episodes that begin within `seconds`, in the order in which they begin.
 
-    Workers are numbered from 0, brokers from 0; the worker that joins and leaves is number `workers`.
+    Workers and brokers are numbered from 0; the worker that joins and leaves has the number `workers`.
     """
     draw = random.Random(seed)
     steps = [
@@ -88,7 +88,7 @@ def _lanes(
     pause_s: tuple[float, float],
     session_s: float,
 ) -> Iterator[Step]:
-    """The target that is free first gets the next fault."""
+    """The next fault goes to the target that is free first."""
     free_at_s = {target: draw.uniform(*pause_s) for target in targets}
     for fault in _dealt(draw, faults):
         target = min(targets, key=lambda t: free_at_s[t])
@@ -100,7 +100,7 @@ def _lanes(
 
 
 def _broker_steps(draw: random.Random, brokers: int, seconds: float) -> Iterator[Step]:
-    """One after the other, whichever broker it is."""
+    """Faults of brokers, one after the other."""
     at_s = draw.uniform(*_BROKER_PAUSE_S)
     for fault in _dealt(draw, BROKER_FAULTS):
         if at_s >= seconds:
@@ -111,6 +111,6 @@ def _broker_steps(draw: random.Random, brokers: int, seconds: float) -> Iterator
 
 
 def _dealt(draw: random.Random, faults: Sequence[Fault]) -> Iterator[Fault]:
-    """Shuffled, all of them, again and again."""
+    """All faults in random order, over and over."""
     while True:
         yield from draw.sample(faults, len(faults))

@@ -1,9 +1,9 @@
-"""Workers under a supervisor: what has ended by itself is started again, as any orchestrator would do.
+"""Workers under a supervisor, which restarts those that end by themselves, like any orchestrator.
 
-A worker's *identity* is its instance id and its data folder. One identity has one process, but for a while it may have
-two: a twin, or a zombie and its successor.
+A worker's *identity* is its instance id and its data folder. Normally one process has it, for a short time two: a twin, or a
+zombie and its successor.
 
-A process may end by itself for one reason only: it has been fenced. Whatever else it says is a failure of the run.
+A process may end by itself only if it was fenced. Any other reason fails the run.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ _RESTART_S = 0.5
 _POLL_S = 0.05
 _UP_TIMEOUT_S = 30.0
 _END_TIMEOUT_S = 45.0
-_SHUTDOWN_S_MAX = 10.0  # the worker gives itself 4.5 s; the machine may be busy
+_SHUTDOWN_S_MAX = 10.0  # the worker's own limit is 4.5 s, but the machine may be busy
 
 
-class Process:
-    """One run of `rater worker`, with a log of its own."""
+class WorkerRun:
+    """One run of `rater worker`, with its own log file."""
 
     def __init__(self, name: str, log: Path, environment: Mapping[str, str]) -> None:
         self.name = name
@@ -50,14 +50,14 @@ class Process:
     @property
     def last_words(self) -> str:
         critical = [line for line in self.log.splitlines() if '"level":"critical"' in line]
-        return critical[-1] if critical else f"no last words; its log ends: {self.log[-300:]}"
+        return critical[-1] if critical else f"no critical log line; its log ends: {self.log[-300:]}"
 
     def send(self, sign: signal.Signals) -> None:
         if self.code is None:
             self._process.send_signal(sign)
 
     async def ended(self, timeout_s: float) -> int:
-        """Its exit code. Raises subprocess.TimeoutExpired."""
+        """Wait for its end; returns its exit code. Raises subprocess.TimeoutExpired."""
         return await asyncio.to_thread(self._process.wait, timeout_s)
 
     def kill(self) -> None:
@@ -66,7 +66,7 @@ class Process:
 
 
 class Worker:
-    """One identity. Static membership if `is_static`; else the group names it anew each time it comes."""
+    """One identity. With `is_static` it is a static member; otherwise the group gives it a new member id at each start."""
 
     def __init__(self, number: int, is_static: bool, directory: Path, environment: Mapping[str, str], journal: Journal) -> None:
         self.name = f"worker {number}"
@@ -77,17 +77,17 @@ class Worker:
             self._environment["RATER_INSTANCE_ID"] = f"worker-{number}"
         self._journal = journal
         self._wanted = False
-        self._processes: list[Process] = []
-        self.runs: list[Process] = []
+        self._processes: list[WorkerRun] = []
+        self.runs: list[WorkerRun] = []
         self.failures: list[str] = []
 
     def start(self) -> None:
-        """Start it, and start it again whenever it ends."""
+        """Start it, and restart it whenever it ends."""
         self._wanted = True
         self._launch()
 
     async def supervise(self) -> None:
-        """Look after the processes until cancelled."""
+        """Watch and restart the processes until cancelled."""
         gone_since_s = time.monotonic()
         while True:
             for process in [process for process in self._processes if process.code is not None]:
@@ -100,7 +100,7 @@ class Worker:
             await asyncio.sleep(_POLL_S)
 
     async def kill(self, for_s: float, *, lose_store: bool = False) -> None:
-        """SIGKILL; started again after `for_s`, without its disk if `lose_store`."""
+        """Send SIGKILL; restart after `for_s`, without its local store if `lose_store`."""
         self._wanted = False
         self.kill_now()
         if lose_store:
@@ -109,14 +109,14 @@ class Worker:
         self.start()
 
     async def terminate(self, for_s: float) -> None:
-        """SIGTERM once it is up; started again after `for_s`."""
+        """Send SIGTERM once it is up; restart after `for_s`."""
         await self.until_up()
         await self.stop()
         await asyncio.sleep(for_s)
         self.start()
 
     async def stop(self) -> None:
-        """SIGTERM. It must end in time, and with 0 unless it was being fenced at that moment."""
+        """Send SIGTERM. It must end in time, and with exit code 0 unless it was fenced at that moment."""
         self._wanted = False
         for process in self._take_processes():
             was_up = _UP in process.log
@@ -133,7 +133,7 @@ class Worker:
                 self._fail(process, f"took {took_s:.1f} s to end after SIGTERM")
 
     async def freeze(self, for_s: float) -> None:
-        """SIGSTOP, and SIGCONT after `for_s`."""
+        """Send SIGSTOP, and SIGCONT after `for_s`."""
         frozen = list(self._processes)
         for process in frozen:
             process.send(signal.SIGSTOP)
@@ -142,13 +142,13 @@ class Worker:
             process.send(signal.SIGCONT)
 
     async def join_twin(self) -> None:
-        """Start a second process with the same identity; one of the two has to give way."""
+        """Start a second process with the same identity; one of the two must end."""
         twins = [*self._processes]
         twins.append(self._launch())
         await self._until_one_is_left(twins)
 
     async def outlive(self, for_s: float) -> None:
-        """Freeze it, start its successor, and wake it after `for_s`: the one of yesterday has to give way."""
+        """Freeze it, start its successor, and wake it after `for_s`: one must end, normally the zombie."""
         zombies = list(self._processes)
         for zombie in zombies:
             zombie.send(signal.SIGSTOP)
@@ -159,47 +159,47 @@ class Worker:
         await self._until_one_is_left([*zombies, successor])
 
     def kill_now(self) -> None:
-        """For good, whatever state it is in."""
+        """Kill all its processes, and don't restart them."""
         self._wanted = False
         for process in self._take_processes():
             process.kill()
 
     async def until_up(self) -> None:
-        """Return when it has come so far that it knows what to do with a signal."""
+        """Wait until it handles signals; gives up after `_UP_TIMEOUT_S`."""
         deadline_s = time.monotonic() + _UP_TIMEOUT_S
         while not any(_UP in process.log for process in self._processes):
             if time.monotonic() > deadline_s:
                 return
             await asyncio.sleep(_POLL_S)
 
-    async def _until_one_is_left(self, processes: list[Process]) -> None:
+    async def _until_one_is_left(self, processes: list[WorkerRun]) -> None:
         deadline_s = time.monotonic() + _END_TIMEOUT_S
         while sum(process.code is None for process in processes) > 1:
             if time.monotonic() > deadline_s:
-                self._fail(processes[0], f"still runs beside its twin after {_END_TIMEOUT_S:.0f} s")
+                self._fail(processes[0], f"still runs {_END_TIMEOUT_S:.0f} s after its twin started")
                 processes[0].kill()
             await asyncio.sleep(_POLL_S)
 
-    def _launch(self) -> Process:
+    def _launch(self) -> WorkerRun:
         name = f"{self.name}, run {len(self.runs) + 1}"
         log = self._directory / f"{self._data.name}-{len(self.runs) + 1}.log"
-        process = Process(name, log, self._environment)
+        process = WorkerRun(name, log, self._environment)
         self._journal.note(f"{name} starts")
         self.runs.append(process)
         self._processes.append(process)
         return process
 
-    def _take_processes(self) -> list[Process]:
+    def _take_processes(self) -> list[WorkerRun]:
         taken, self._processes = self._processes, []
         return taken
 
-    def _has_ended(self, process: Process) -> None:
+    def _has_ended(self, process: WorkerRun) -> None:
         self._journal.note(f"{process.name} ended by itself with {process.code}: {process.last_words}")
         if process.code == 1 and _FENCED in process.last_words:
             self._journal.counts["fenced"] += 1
         else:
             self._fail(process, f"ended by itself with {process.code}: {process.last_words}")
 
-    def _fail(self, process: Process, what: str) -> None:
+    def _fail(self, process: WorkerRun, what: str) -> None:
         self._journal.note(f"FAILURE: {process.name} {what}")
         self.failures.append(f"{process.name} {what}")

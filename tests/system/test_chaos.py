@@ -14,4 +14,4 @@ SECONDS = 20.0
 async def test_nothing_is_lost_and_nothing_is_charged_twice_whatever_fails(tmp_path: Path) -> None:
     report = await run(Plan(SEED, SECONDS), tmp_path)
     print(report)
-    assert report.tally.rated > 0
+    assert report.counts.rated > 0

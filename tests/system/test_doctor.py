@@ -1,4 +1,4 @@
-"""`rater doctor` on a real cluster: nothing to say of a healthy one, and each harm by its name."""
+"""`rater doctor` on a real cluster: no faults on a healthy one, and each problem by its code."""
 
 import asyncio
 import time
@@ -45,7 +45,7 @@ def examine(kafka: EmbeddedKafka, worker: Worker, prefix: str, tmp_path: Path, m
     monkeypatch.setenv("RATER_DATA_DIR", str(tmp_path))
 
     def run() -> dict[str, str]:
-        """Code → severity, of what is not in order."""
+        """Run the doctor; returns code → severity of every finding that is not ok."""
         result = CliRunner().invoke(cli, ["doctor", "--json", "--bootstrap", kafka.bootstrap, "--prefix", prefix])
         findings = [msgspec.json.decode(line) for line in result.stdout.splitlines()]
         found = {f["code"]: f["severity"] for f in findings if f["severity"] != "ok"}
@@ -55,7 +55,7 @@ def examine(kafka: EmbeddedKafka, worker: Worker, prefix: str, tmp_path: Path, m
     return run
 
 
-async def test_a_healthy_rater_is_told_to_be_and_each_harm_is_named(
+async def test_a_healthy_rater_has_no_faults_and_each_problem_is_named(
     kafka: EmbeddedKafka, topics: Topics, worker: Worker, examine: Examine
 ) -> None:
     worker.start()
@@ -65,9 +65,9 @@ async def test_a_healthy_rater_is_told_to_be_and_each_harm_is_named(
     assert {code: severity for code, severity in found.items() if severity != "note"} == {}
 
     assert worker.stop() == 0
-    await publish(kafka.bootstrap, topics, [*harmful_catalog(topics), call(topics, "2")])
-    await harm_topics(kafka.bootstrap, topics)
-    await put_out(kafka.bootstrap, worker)
+    await publish(kafka.bootstrap, topics, [*broken_catalog(topics), call(topics, "2")])
+    await break_topics(kafka.bootstrap, topics)
+    await until_group_is_empty(kafka.bootstrap, worker)
     found = await asyncio.to_thread(examine)
     assert {code: severity for code, severity in found.items() if severity != "note"} == {
         "topics.missing": "fault",
@@ -80,9 +80,7 @@ async def test_a_healthy_rater_is_told_to_be_and_each_harm_is_named(
     assert found["catalog.rates_overlap"] == "note"
 
 
-async def test_a_deck_of_ten_thousand_rates_is_looked_at_in_seconds(
-    kafka: EmbeddedKafka, topics: Topics, examine: Examine
-) -> None:
+async def test_ten_thousand_rates_are_checked_in_seconds(kafka: EmbeddedKafka, topics: Topics, examine: Examine) -> None:
     await publish(kafka.bootstrap, topics, [rate(topics, str(10_000 + n)) for n in range(DECK_ROWS)])
     began_s = time.monotonic()
     found = await asyncio.to_thread(examine)
@@ -90,7 +88,7 @@ async def test_a_deck_of_ten_thousand_rates_is_looked_at_in_seconds(
     assert not [code for code in found if code.startswith("catalog.")]
 
 
-async def test_looking_makes_nothing(kafka: EmbeddedKafka, topics: Topics, examine: Examine) -> None:
+async def test_the_doctor_creates_nothing(kafka: EmbeddedKafka, topics: Topics, examine: Examine) -> None:
     before = await everything(kafka.bootstrap)
     await asyncio.to_thread(examine)
     assert await everything(kafka.bootstrap) - before == set()
@@ -100,7 +98,7 @@ def healthy_catalog(topics: Topics) -> list[LogRecord]:
     return [rate(topics, "44"), rate(topics, "1", country="US"), plan(topics, "plan", "GB")]
 
 
-def harmful_catalog(topics: Topics) -> list[LogRecord]:
+def broken_catalog(topics: Topics) -> list[LogRecord]:
     soon = moments.to_text(time.time_ns() // 1000 + 10 * DAY_US)
     return [
         rate(topics, "44", rate_id="newer", effective_from="2025-06-01T00:00:00Z"),
@@ -144,8 +142,8 @@ def record(topic: str, key: str, value: Any) -> LogRecord:
     return LogRecord(topic, time.time_ns() // 1_000_000, key.encode(), msgspec.json.encode(value))
 
 
-async def harm_topics(bootstrap: str, topics: Topics) -> None:
-    """Another retention than is defined, and one topic gone; returns when the broker says so."""
+async def break_topics(bootstrap: str, topics: Topics) -> None:
+    """Change a retention and delete a topic; returns once the broker shows it."""
     async with admin_of(bootstrap) as admin:
         configs = topics[topics.cdr].configs | {"retention.ms": "86400000"}
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topics.cdr, configs=configs)])
@@ -157,8 +155,8 @@ async def harm_topics(bootstrap: str, topics: Topics) -> None:
         await until(is_gone)
 
 
-async def put_out(bootstrap: str, worker: Worker) -> None:
-    """Returns when the group has: a worker with an instance id is a member until its session has run out."""
+async def until_group_is_empty(bootstrap: str, worker: Worker) -> None:
+    """Wait until the group is empty: a worker with an instance id stays a member until its session times out."""
     async with admin_of(bootstrap) as admin:
 
         async def is_empty() -> bool:
@@ -176,7 +174,7 @@ async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def everything(bootstrap: str) -> set[Any]:
-    """Topics, internal ones too, and consumer groups."""
+    """All topics, internal ones included, and all consumer groups."""
     async with admin_of(bootstrap) as admin:
         return {*await admin.list_topics(), *await admin.list_consumer_groups()}
 

@@ -1,4 +1,4 @@
-"""The embedded Kafka is Kafka: it starts, keeps what it was given, and leaves nothing behind."""
+"""The embedded Kafka works like any Kafka: it starts, keeps its data, and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_a_difference_names_topic_and_setting(kafka: EmbeddedKafka, topics
     assert f"{topics.cdr}: partitions is 4, should be 5" in [str(difference) for difference in found]
 
 
-def test_the_command_line_tells_a_difference_by_its_exit_code(kafka: EmbeddedKafka, make_topics: Callable[..., Topics]) -> None:
+def test_the_exit_code_shows_a_difference(kafka: EmbeddedKafka, make_topics: Callable[..., Topics]) -> None:
     topics = make_topics(account_partitions=1)
     where = ["--bootstrap", kafka.bootstrap, "--prefix", topics.cdr.removesuffix("telephony.cdr.v1")]
     same = CliRunner().invoke(cli, ["topics", "diff", *where, "--partitions", "1"])
@@ -62,7 +62,7 @@ def test_the_command_line_tells_a_difference_by_its_exit_code(kafka: EmbeddedKaf
     assert f"{topics.cdr}: partitions is 1, should be 4" in other.output
 
 
-def test_stopping_it_keeps_the_data_and_ends_the_processes(tmp_path: Path) -> None:
+def test_stopping_keeps_the_data_and_ends_the_processes(tmp_path: Path) -> None:
     with EmbeddedKafka(tmp_path) as kafka:
         run_apply(kafka.bootstrap)
         java = psutil.Process(kafka.nodes[0].pid)
@@ -89,7 +89,7 @@ def test_a_setting_that_kafka_refuses_is_named(tmp_path: Path) -> None:
     assert kafka.nodes == []
 
 
-def test_a_broker_that_does_not_come_up_shows_the_end_of_its_log(tmp_path: Path) -> None:
+def test_a_broker_that_fails_to_start_shows_the_end_of_its_log(tmp_path: Path) -> None:
     with EmbeddedKafka(tmp_path):
         pass
     meta = tmp_path / "node-1" / "data" / "meta.properties"
@@ -133,7 +133,7 @@ def test_the_runtime_is_found_again_without_the_network(tmp_path: Path, monkeypa
     monkeypatch.setattr(socket.socket, "connect", refuse)
     assert fetch() == found
     assert time.monotonic() - started < 5
-    # Another cache and another home know no jars: now the network is asked for.
+    # With another cache and home folder no jars are known, so the network is needed.
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(EmbeddedKafkaError, match="Maven Central"):
         fetch(tmp_path)

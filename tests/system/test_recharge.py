@@ -19,14 +19,22 @@ from rater.kafka.clients import read_all
 from rater.kafka.log import LogRecord
 from rater.kafka.topics import Topics
 from rater.simulation import simulate
-from tests.fake_gateway import API_KEY, OPERATOR_KEY, SIGNING_SECRET, FakeGateway, Fault, Hook
+from tests.fake_gateway import API_KEY, OPERATOR_KEY, SIGNING_SECRET, FakeGateway, GatewayFault, Hook
 from tests.system.harness import Worker, assert_same, publish, read_outputs, until_done
 
 SEED = 20
 EPISODES = 4  # an organization: what one begins with is so far below its trigger
 KILLS = 8
 DONE_TIMEOUT_S = 120.0
-FAULTS: tuple[Fault, ...] = ("drop_before", "drop_after", "hang_after", "error_after", "unavailable", "limited", "in_use")
+FAULTS: tuple[GatewayFault, ...] = (
+    "drop_before",
+    "drop_after",
+    "hang_after",
+    "error_after",
+    "unavailable",
+    "limited",
+    "in_use",
+)
 HOOKS: tuple[tuple[Hook, ...], ...] = ((), ("after",), ("before",), ("late",), ("before", "after"), ("late", "late", "before"))
 #: Short times, so that what misbehaves costs the test little.
 HASTE = {
@@ -58,7 +66,7 @@ def run(kafka: EmbeddedKafka, topics: Topics, tmp_path: Path) -> Iterable[Callab
         worker.close()
 
 
-def misbehaviour(recharge_id: str, attempt: int, call: int) -> Fault:
+def misbehaviour(recharge_id: str, attempt: int, call: int) -> GatewayFault:
     """At half of the first calls, a quarter of the second and never after that; the same in every run."""
     draw = random.Random(f"{SEED} {recharge_id} {attempt} {call}")
     return draw.choice(FAULTS) if draw.random() < {1: 0.5, 2: 0.25}.get(call, 0.0) else ""

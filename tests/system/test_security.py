@@ -18,8 +18,8 @@ import msgspec
 import pytest
 from aiokafka.errors import ClusterAuthorizationFailedError, TopicAuthorizationFailedError
 
-from rater.embedded import EmbeddedKafka, Guard
-from rater.embedded.guard import ADMIN
+from rater.embedded import ClusterSecurity, EmbeddedKafka
+from rater.embedded.security import ADMIN
 from rater.kafka.acls import acls_of, add, load_roles
 from rater.kafka.clients import producer, publish_rows, reader
 from rater.kafka.connection import Connection
@@ -57,8 +57,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def kafka(folder: Path) -> Iterator[EmbeddedKafka]:
     users = {role.user: PASSWORD + role.user for role in load_roles().values()}
-    guard = Guard(folder / "broker.both", folder / "broker.pem", {ADMIN: PASSWORD + ADMIN, **users})
-    with EmbeddedKafka(folder / "kafka", guard=guard) as running:
+    guard = ClusterSecurity(folder / "broker.both", folder / "broker.pem", {ADMIN: PASSWORD + ADMIN, **users})
+    with EmbeddedKafka(folder / "kafka", security=guard) as running:
         asyncio.run(grant(running.bootstrap, folder))
         yield running
 

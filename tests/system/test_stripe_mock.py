@@ -1,6 +1,6 @@
-"""What is sent to Stripe is valid by Stripe's own description of its API: stripe-mock, made from it, refuses all else.
+"""Our requests are valid according to Stripe's API description: stripe-mock, generated from it, refuses any other.
 
-It keeps no accounts (`tests/fake_gateway.py` does) and answers with one fixed PaymentIntent, which has not succeeded.
+It remembers nothing (`tests/fake_gateway.py` does), and always answers with the same PaymentIntent, which has not succeeded.
 """
 
 import socket
@@ -25,7 +25,7 @@ START_TIMEOUT_S = 20.0
 
 @pytest.fixture(scope="module")
 def program() -> Path:
-    """stripe-mock, built by Go once and kept; skips where that can't be."""
+    """stripe-mock, built with Go once and kept; skips the test if that isn't possible."""
     return go_program("stripe-mock", f"github.com/stripe/stripe-mock@{VERSION}")
 
 
@@ -52,7 +52,7 @@ async def gateway(url: str) -> AsyncIterator[StripeGateway]:
 
 @pytest.fixture
 def answered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
-    """Method, path and status of each call."""
+    """Records method, path and status of each call."""
     found: list[tuple[str, str, int]] = []
     real = stripe.AIOHTTPClient.request_async
 
@@ -68,7 +68,7 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
 async def test_a_charge_is_a_valid_request(gateway: StripeGateway, answered: list[tuple[str, str, int]]) -> None:
     await gateway.charge(request(), 0)
     assert answered[0] == ("post", "/v1/payment_intents", 200)
-    ((method, path, status),) = answered[1:]  # asked anew, as it had not come to its end
+    ((method, path, status),) = answered[1:]  # read again, because it was not final
     assert (method, status) == ("get", 200)
     assert path.startswith("/v1/payment_intents/pi_")
 
@@ -87,7 +87,7 @@ async def test_asking_for_a_charge_by_its_key_is_a_valid_request(
     assert answered == [("get", "/v1/payment_intents/search", 200)]
 
 
-async def test_what_stripe_does_not_know_is_refused_here_too(url: str) -> None:
+async def test_an_unknown_parameter_is_refused(url: str) -> None:
     http = stripe.AIOHTTPClient(timeout=10)
     client = stripe.StripeClient(API_KEY, http_client=http, base_addresses={"api": url})
     with pytest.raises(stripe.InvalidRequestError):
@@ -103,7 +103,7 @@ def wait_until_listening(address: str, process: subprocess.Popen[bytes]) -> None
             socket.create_connection((host, int(port)), timeout=1).close()
         except ConnectionError:
             assert process.poll() is None, "stripe-mock has ended"
-            assert time.monotonic() < deadline_s, "stripe-mock does not listen"
+            assert time.monotonic() < deadline_s, "stripe-mock doesn't listen"
             time.sleep(0.05)
         else:
             return

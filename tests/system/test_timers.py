@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from rater.demo.payments import PaymentService
+from rater.demo.payment_service import PaymentService
 from rater.domain import moments
 from rater.embedded import EmbeddedKafka
 from rater.kafka.clients import read_all

@@ -1,7 +1,7 @@
-"""How somebody is told of an event: by mail, or by a signed webhook.
+"""Delivery of notifications: by mail, or by a signed webhook.
 
-A `Channel` delivers to one recipient at a time, under an id that is the same however often it is sent again. It returns when
-the other side has taken it, and raises otherwise: `NotNow` when another try may help, `Undeliverable` when none will.
+A `Channel` delivers to one recipient at a time. Repeated deliveries of the same notification have the same id. `deliver`
+returns once the server has accepted the notification; it raises `NotNow` if a retry may help, `Undeliverable` if it won't.
 """
 
 from typing import Literal, Protocol
@@ -14,26 +14,26 @@ ChannelName = Literal["mail", "webhook"]
 
 
 class NotNow(Exception):
-    """The other side is away, busy or unsure; it may take it later."""
+    """The server is away, busy or undecided. Retrying later may help."""
 
 
 class Undeliverable(Exception):
-    """The other side will never take it: the recipient or the message is at fault."""
+    """The server will never accept it: the recipient or the message is wrong. Retrying won't help."""
 
 
 class Channel(Protocol):
-    """One way of telling."""
+    """One way to deliver notifications."""
 
     name: ChannelName
 
     def recipients(self, note: Notification) -> list[str]:
-        """Who is to be told this way; nobody at all, perhaps."""
+        """The addresses to deliver to on this channel; may be empty."""
         ...
 
     async def deliver(self, note: Notification, recipient: str) -> None:
-        """Tell one of them. Raises `NotNow` or `Undeliverable`."""
+        """Deliver to one recipient. Raises `NotNow` or `Undeliverable`."""
         ...
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""
         ...

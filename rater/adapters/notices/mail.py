@@ -1,8 +1,8 @@
-"""Notifications as e-mail, by SMTP.
+"""Notifications as e-mail, over SMTP.
 
-A refusal with a 4xx code, a connection that can't be made or breaks, a login that fails: later. A refusal of the recipient or
-of the message with a 5xx code: never. The server may take a mail and its answer be lost; the mail is then sent again under the
-same Message-ID, by which mail readers and servers know a duplicate.
+A 4xx reply, a connection that fails or breaks, or a failed login mean "retry later". A 5xx reply to the recipient or the
+message refuses it for good. If the server accepts a mail but its answer is lost, the mail is sent again with the same
+Message-ID, by which mail servers and readers recognize a duplicate.
 """
 
 import ssl
@@ -12,7 +12,7 @@ from typing import Literal
 import aiosmtplib
 
 from rater.adapters.notices import ChannelName, NotNow, Undeliverable
-from rater.adapters.notices.letter import Letters
+from rater.adapters.notices.mail_templates import MailTemplates
 from rater.domain.outputs import Notification
 
 Security = Literal["starttls", "tls", "none"]
@@ -20,7 +20,7 @@ Security = Literal["starttls", "tls", "none"]
 
 @dataclass(frozen=True, slots=True)
 class MailServer:
-    """Where mail is handed in. `security`: TLS from the first byte, by STARTTLS, or none at all."""
+    """The SMTP server. `security`: TLS from the first byte, STARTTLS or none. `ca_file`: CAs to trust, else the system's."""
 
     host: str
     port: int
@@ -32,26 +32,26 @@ class MailServer:
 
 
 class MailChannel:
-    """`Channel` to the addresses of the organization."""
+    """`Channel` to the mail addresses of an organization."""
 
     name: ChannelName = "mail"
 
-    def __init__(self, server: MailServer, letters: Letters) -> None:
+    def __init__(self, server: MailServer, templates: MailTemplates) -> None:
         self._server = server
-        self._letters = letters
+        self._templates = templates
 
     def recipients(self, note: Notification) -> list[str]:
-        """Each address once."""
+        """The organization's addresses, without repeats."""
         return list(dict.fromkeys(note.emails))
 
     async def deliver(self, note: Notification, recipient: str) -> None:
-        """Send it once."""
+        """Send it once. Raises `NotNow` or `Undeliverable`."""
         server = self._server
-        letter = self._letters.write(note, recipient)
+        mail = self._templates.render(note, recipient)
         tls = ssl.create_default_context(cafile=server.ca_file) if server.security != "none" else None
         try:
             await aiosmtplib.send(
-                letter,
+                mail,
                 hostname=server.host,
                 port=server.port,
                 username=server.user,
@@ -62,18 +62,18 @@ class MailChannel:
                 timeout=server.timeout_ms / 1000,
             )
         except aiosmtplib.SMTPRecipientsRefused as error:
-            raise _judged(error.recipients[0].code, error.recipients[0].message) from error
+            raise _failure(error.recipients[0].code, error.recipients[0].message) from error
         except aiosmtplib.SMTPAuthenticationError as error:
             raise NotNow(f"the mail server does not let us in: {error.code} {error.message}") from error
         except aiosmtplib.SMTPResponseException as error:
-            raise _judged(error.code, error.message) from error
+            raise _failure(error.code, error.message) from error
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             raise NotNow(f"the mail server can't be used: {error!r}") from error
 
     async def close(self) -> None:
-        """A mail has a connection of its own."""
+        """Does nothing: each mail uses its own connection."""
 
 
-def _judged(code: int, message: str) -> NotNow | Undeliverable:
+def _failure(code: int, message: str) -> NotNow | Undeliverable:
     said = f"{code} {message}"[:200]
     return Undeliverable(said) if 500 <= code < 600 else NotNow(said)

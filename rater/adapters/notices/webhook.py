@@ -1,7 +1,7 @@
-"""Notifications as signed webhooks: one POST each, its body the notification as JSON, signed as Standard Webhooks has it.
+"""Notifications as signed webhooks: one POST each, with the notification as JSON, signed according to Standard Webhooks.
 
-`webhook-id` is the notification's id, so whoever receives one twice can tell. Any 2xx takes it. 410 and the other 4xx refuse
-it for good; 408, 425, 429, 5xx and no answer mean later.
+`webhook-id` is the notification's id, so the receiver can recognize repeats. Any 2xx accepts it. 408, 425, 429, any status
+outside 2xx and 4xx, or no answer mean "retry later". 410 and every other 4xx refuse it for good.
 """
 
 import time
@@ -17,7 +17,7 @@ _LATER = frozenset({408, 425, 429})
 
 
 class WebhookChannel:
-    """`Channel` to the operator's own endpoint at `url`."""
+    """`Channel` to the operator's endpoint at `url`. `key` signs the requests."""
 
     name: ChannelName = "webhook"
 
@@ -28,11 +28,11 @@ class WebhookChannel:
         self._session: aiohttp.ClientSession | None = None
 
     def recipients(self, note: Notification) -> list[str]:
-        """The endpoint, for every notification."""
+        """The endpoint's URL, for every notification."""
         return [self._url]
 
     async def deliver(self, note: Notification, recipient: str) -> None:
-        """POST it once."""
+        """POST it once. Raises `NotNow` or `Undeliverable`."""
         body = msgspec.json.encode(note)
         headers = {
             "content-type": "application/json",
@@ -52,6 +52,6 @@ class WebhookChannel:
         raise NotNow(f"answered with status {status}")
 
     async def close(self) -> None:
-        """End the session."""
+        """Close the HTTP session."""
         if self._session is not None:
             await self._session.close()

@@ -1,1 +1,1 @@
-"""Payment gateways: how money is taken from a card. `gateway` says what all of them promise."""
+"""Payment gateways, which charge cards. `gateway` defines the interface and what every gateway promises."""

@@ -1,15 +1,15 @@
-"""What a payment gateway promises, and what comes of a charge.
+"""The interface of payment gateways, and the outcomes of a charge.
 
-A charge is one try of a top-up: (organization, recharge_id, attempt). It has one key, fixed by that alone, which every gateway
-passes on as its idempotency key. `Gateway.charge` may be called for the same charge again and again, by this process or the one
-after it; it takes the money once.
+A charge is one attempt at a top-up, identified by organization, recharge_id and attempt. Its key depends on nothing else, and
+every gateway uses it as the idempotency key. `Gateway.charge` may be called repeatedly for the same charge, by this process or
+a later one; the money is taken once.
 
 Invariants
-- `Taken` and `Declined` are final: the gateway has said so, or was asked and has said so.
-- Everything else is `Unresolved`: nobody knows, or the money is on its way. It is never taken for a failure, as a failure leads
-  to another charge under another key.
-- The command for an outcome follows from the request and the outcome alone, byte for byte, so that whoever learns of it
-  first (the gateway's response, its webhook) may publish it, and whoever comes second changes nothing.
+- `Taken` and `Declined` are final: the gateway answered so.
+- Everything else is `Unresolved`: the outcome is unknown, or the payment is still processing. It must not count as a failure,
+  because a failure leads to another charge under another key.
+- The command for an outcome depends only on the request and the outcome, byte for byte. So both the agent and the gateway's
+  webhook may publish it; the account acts on the first and ignores the second.
 """
 
 from dataclasses import dataclass
@@ -23,21 +23,21 @@ from rater.domain.outputs import RechargeRequest
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The money was taken; `reference` is the gateway's own for it."""
+    """The money was taken. `reference`: the gateway's id of the payment."""
 
     reference: str
 
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """The money was not taken and will not be. `retryable`: a later try may be granted (rule 22)."""
+    """The money was not taken and won't be. `retryable`: another attempt may succeed later (rule 22)."""
 
     code: str
     retryable: bool
 
 
 class Unresolved(Exception):
-    """What came of the charge is not known. `blames_gateway`: it is out of order, others would fare no better."""
+    """The outcome of a charge is not known. `blames_gateway`: the gateway is failing, so other charges would fail too."""
 
     def __init__(self, reason: str, *, blames_gateway: bool = True) -> None:
         super().__init__(reason)
@@ -48,19 +48,21 @@ Outcome = Taken | Declined
 
 
 class Gateway(Protocol):
-    """Takes money from cards."""
+    """Charges cards."""
 
     async def charge(self, request: RechargeRequest, age_ms: int) -> Outcome:
-        """Take the money, or learn that it has been. Raises `Unresolved`; any other exception counts as that.
+        """Take the money, or find out that it was taken already. Raises `Unresolved`; any other exception means the same.
 
-        `age_ms`: how long ago the top-up was requested, so at most how long ago the first call for it was made.
+        `age_ms`: how long ago the top-up was requested. The first call for this charge can't be older than that.
         """
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Close all connections."""
+        ...
 
 
 class _Command(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """`recharge.succeeded` or `recharge.failed`, as the contract has them."""
+    """`recharge.succeeded` or `recharge.failed`, as the contract defines them."""
 
     command_id: str
     type: str
@@ -76,13 +78,13 @@ class _Command(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def charge_key(app_id: str, request: RechargeRequest) -> str:
-    """The key of a charge: ASCII and short, whatever an organization is called. One `app_id`, one set of accounts."""
+    """The idempotency key of a charge: short ASCII for any organization name. `app_id` keeps deployments apart."""
     name = msgspec.json.encode([app_id, request.org_id, request.recharge_id, request.attempt])
     return f"rater-{sha256(name).hexdigest()[:48]}"
 
 
 def command_of(request: RechargeRequest, outcome: Outcome) -> bytes:
-    """The command that tells the account of an outcome."""
+    """The JSON command that reports an outcome to the account."""
     match outcome:
         case Taken(reference):
             command = _command(request, "succeeded")
@@ -96,7 +98,7 @@ def command_of(request: RechargeRequest, outcome: Outcome) -> bytes:
 
 def _command(request: RechargeRequest, what: str) -> _Command:
     return _Command(
-        command_id=f"payment:{request.episode}:{request.attempt}:{what}",  # unique within the organization, as is asked
+        command_id=f"payment:{request.episode}:{request.attempt}:{what}",  # unique within the organization
         type=f"recharge.{what}",
         org_id=request.org_id,
         issued_at=request.requested_at,

@@ -1,6 +1,6 @@
-"""Stripe's amounts: integers of a currency's smallest unit, which is not ISO 4217's for every currency.
+"""Stripe's amounts: integers in a currency's smallest unit. For some currencies that unit differs from ISO 4217's.
 
-What can't be charged exactly is not charged: an amount is never rounded on its way to a card.
+An amount is never rounded on its way to a card: if it can't be charged exactly, it isn't charged.
 """
 
 from rater.domain.currencies import CURRENCY_DIGITS
@@ -10,16 +10,16 @@ _NO_DIGITS = frozenset(
     ["BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "VND", "VUV", "XAF", "XOF", "XPF"],
 )
 _THREE_DIGITS = frozenset(["BHD", "JOD", "KWD", "OMR", "TND"])
-#: Written with two digits by Stripe, but charged in whole units only.
+#: Stripe writes them with two digits, but charges whole units only.
 _WHOLE_UNITS = frozenset({"ISK", "UGX"})
 
 
 class AmountError(ValueError):
-    """An amount that can't be charged exactly in its currency."""
+    """The amount can't be charged exactly in its currency."""
 
 
 def to_minor_units(amount: str, currency: str) -> int:
-    """A decimal string as Stripe wants it. Raises `AmountError`."""
+    """A decimal string in Stripe's units. Raises `AmountError` if it can't be charged exactly."""
     micros, unit = parse_micros(amount), _unit_micros(currency)
     step = unit
     if currency in _THREE_DIGITS:
@@ -32,7 +32,7 @@ def to_minor_units(amount: str, currency: str) -> int:
 
 
 def from_minor_units(minor: int, currency: str) -> str:
-    """What Stripe says was charged, as a decimal string."""
+    """An amount in Stripe's units as a decimal string."""
     return format_micros(minor * _unit_micros(currency), CURRENCY_DIGITS[currency])
 
 

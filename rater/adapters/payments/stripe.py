@@ -1,14 +1,13 @@
-"""Stripe: an off-session, confirmed PaymentIntent a charge.
+"""Stripe: each charge is one PaymentIntent, confirmed off-session.
 
-How a charge is taken once, whatever happens to a call or its answer:
-- Every call for a charge carries the same Idempotency-Key and the same parameters, so that within 24 hours Stripe answers a
-  repeated call as it answered the first.
-- Stripe forgets keys after 24 hours. So a charge requested `ASK_FIRST_MS` ago or longer is first asked for by its key, which
-  stands in the PaymentIntent's metadata, and made only if there is none. Stripe's search lags behind by minutes, in outages by
-  an hour: far less than the hours that remain to a key when asking begins.
-- A 5xx is an answer too, which Stripe repeats for the key though money may have been taken: then too the search says.
+Why a charge takes the money once, even if calls or answers get lost:
+- Every call for a charge has the same Idempotency-Key and the same parameters. Within 24 hours Stripe repeats its first answer.
+- Stripe forgets keys after 24 hours. If the top-up was requested `ASK_FIRST_MS` ago or earlier, we first search for a
+  PaymentIntent with the charge's key in its metadata, and create one only if there is none. Stripe's search lags by minutes,
+  in outages by an hour: far less than the hours a key still has left when we begin to search.
+- Stripe also repeats a 5xx for the same key, although money may have been taken. Then too we search.
 
-The metadata hold the whole request, so that a webhook of Stripe's can be answered for without anything else (`request_of`).
+The metadata holds the whole request, so a webhook from Stripe needs nothing else to be turned into a command (`request_of`).
 """
 
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from rater.domain.outputs import RechargeRequest
 
 ASK_FIRST_MS = 20 * 3_600_000
 
-#: Stripe's words for what rule 22 calls a hard failure, in the rule's own words.
+#: Stripe's codes for the hard failures of rule 22, and the rule's codes for them.
 _HARD = {
     "expired_card": "expired_card",
     "lost_card": "lost",
@@ -34,7 +33,7 @@ _HARD = {
     "authentication_required": "authentication_required",
     "payment_intent_authentication_failure": "authentication_required",
 }
-#: More that no later try mends: the networks forbid it, or the card is not one that can pay this.
+#: More codes for which retrying never helps: the card network forbids it, or this card can't make this payment.
 _NEVER_AGAIN = frozenset(
     {
         "card_not_supported",
@@ -52,16 +51,16 @@ _NEVER_AGAIN = frozenset(
     }
 )
 _CARD_PARAMS = frozenset({"payment_method", "customer", "amount", "currency"})
-_IN_USE = 409
-_CHARACTERS_MAX = 500  # of a metadata value
+_KEY_IN_USE = 409  # another request with the same key is running
+_CHARACTERS_MAX = 500  # Stripe's limit for a metadata value
 
 
 class _NoCustomerError(Exception):
-    """A payment method that belongs to nobody can't be charged off-session."""
+    """The payment method belongs to no customer, so it can't be charged off-session."""
 
 
 class StripeGateway:
-    """`Gateway` on Stripe's official client."""
+    """`Gateway` to Stripe, through its official client. `api_url` replaces Stripe's address, for tests."""
 
     def __init__(self, api_key: str, app_id: str, timeout_ms: int, api_url: str | None = None) -> None:
         self._app_id = app_id
@@ -69,7 +68,7 @@ class StripeGateway:
         self._client = stripe.StripeClient(
             api_key,
             http_client=self._http,
-            max_network_retries=0,  # repeating is the agent's: it outlives the process
+            max_network_retries=0,  # the agent retries: its retries survive a restart
             base_addresses={} if api_url is None else {"api": api_url.rstrip("/")},
         )
 
@@ -88,17 +87,17 @@ class StripeGateway:
         except _NoCustomerError:
             return Declined("payment_method_without_customer", retryable=False)
         except (stripe.AuthenticationError, stripe.PermissionError, stripe.RateLimitError) as error:
-            raise Unresolved(_line(error)) from error  # not looked at: the card has no part in it
+            raise Unresolved(_line(error)) from error  # rejected before Stripe looked at the card
         except stripe.IdempotencyError as error:
-            return await self._ask(key, minor, f"another charge was made under its key: {_line(error)}", blames_gateway=False)
+            return await self._ask(key, minor, f"its key was used with other parameters: {_line(error)}", blames_gateway=False)
         except stripe.InvalidRequestError as error:
-            found = await self._find(key)  # refused now; was it taken before?
+            found = await self._find(key)  # refused this time; an earlier call may have taken the money
             return _refused(error) if found is None else outcome_of(found, minor)
         except stripe.APIConnectionError as error:
             raise Unresolved(_line(error)) from error
         except stripe.APIError as error:
-            if error.http_status == _IN_USE:
-                raise Unresolved("another call for it is under way", blames_gateway=False) from error
+            if error.http_status == _KEY_IN_USE:
+                raise Unresolved("another call for this charge is running", blames_gateway=False) from error
             return await self._ask(key, minor, _line(error))
 
     async def close(self) -> None:
@@ -120,12 +119,12 @@ class StripeGateway:
             },
             options={"idempotency_key": key},
         )
-        if intent.status != "succeeded":  # a repeated answer says how it was then, not how it is now
+        if intent.status != "succeeded":  # a repeated answer shows the state at the first call, not now
             intent = await self._retrieve(intent.id)
         return outcome_of(intent, minor)
 
     async def _payer(self, payment_method: str) -> tuple[str, str]:
-        """Customer and payment method: `cus_…/pm_…`, or `pm_…` alone, whose customer is asked for."""
+        """Customer and payment method, from `cus_…/pm_…`; for `pm_…` alone Stripe is asked for the customer."""
         customer, slash, rest = payment_method.partition("/")
         if slash:
             return customer, rest
@@ -138,32 +137,32 @@ class StripeGateway:
         try:
             return await self._client.v1.payment_intents.retrieve_async(intent_id)
         except stripe.StripeError as error:
-            raise Unresolved(f"{intent_id} was made and can't be read: {_line(error)}") from error
+            raise Unresolved(f"{intent_id} was created, but reading it failed: {_line(error)}") from error
 
     async def _ask(self, key: str, minor: int, reason: str, *, blames_gateway: bool = True) -> Outcome:
-        """What came of a charge that was made, or may have been. Raises `Unresolved` with `reason` where that isn't known."""
+        """The outcome of a charge that may have been made. Raises `Unresolved` with `reason` if the search doesn't find it."""
         found = await self._find(key)
         if found is None:
             raise Unresolved(reason, blames_gateway=blames_gateway)
         return outcome_of(found, minor)
 
     async def _find(self, key: str) -> stripe.PaymentIntent | None:
-        """The payment under a key, as far as Stripe's search knows."""
+        """The PaymentIntent with this key; None if Stripe's search doesn't find one (yet)."""
         try:
             found = await self._client.v1.payment_intents.search_async({"query": f"metadata['rater_key']:'{key}'", "limit": 2})
         except stripe.StripeError as error:
-            raise Unresolved(f"the search for {key} failed: {_line(error)}") from error
+            raise Unresolved(f"searching for {key} failed: {_line(error)}") from error
         if len(found.data) > 1:
-            raise Unresolved(f"more than one payment has the key {key}", blames_gateway=False)
+            raise Unresolved(f"several payments have the key {key}", blames_gateway=False)
         return found.data[0] if found.data else None
 
 
 def outcome_of(intent: stripe.PaymentIntent, minor: int) -> Outcome:
-    """What a PaymentIntent says of its charge. Raises `Unresolved` where it has not come to its end."""
+    """The outcome in a PaymentIntent; `minor`: the amount in Stripe's units. Raises `Unresolved` if it isn't final."""
     match intent.status:
         case "succeeded":
             if intent.amount_received != minor:
-                raise Unresolved(f"{intent.id} took {intent.amount_received}, not {minor}", blames_gateway=False)
+                raise Unresolved(f"{intent.id} took {intent.amount_received} instead of {minor}", blames_gateway=False)
             return Taken(intent.id)
         case "requires_payment_method" if intent.last_payment_error is not None:
             return declined(intent.last_payment_error)
@@ -176,7 +175,7 @@ def outcome_of(intent: stripe.PaymentIntent, minor: int) -> Outcome:
 
 
 def declined(error: Any) -> Declined:
-    """Stripe's error object in the rules' terms: soft unless Stripe or rule 22 says otherwise."""
+    """A decline from Stripe's error object: retryable unless Stripe or rule 22 says otherwise."""
     codes = [code for code in (_get(error, "decline_code"), _get(error, "code")) if code]
     for code in codes:
         if code in _HARD:
@@ -187,13 +186,13 @@ def declined(error: Any) -> Declined:
 
 
 def metadata_of(request: RechargeRequest, app_id: str) -> dict[str, str]:
-    """The request, and whose it is."""
+    """The metadata of a PaymentIntent: every field of the request, the deployment (`app_id`) and the charge's key."""
     fields = {name: str(value) for name, value in msgspec.structs.asdict(request).items()}
     return {"rater_app": app_id, "rater_key": charge_key(app_id, request), **fields}
 
 
 def request_of(intent: Mapping[str, Any], app_id: str) -> RechargeRequest | None:
-    """The request a PaymentIntent was made for, with the amount that was taken if any was; None where it is none of ours."""
+    """The request a PaymentIntent was made for, with the amount taken, if any. None if it isn't from this deployment."""
     metadata = intent.get("metadata") or {}
     if metadata.get("rater_app") != app_id:
         return None
@@ -210,7 +209,7 @@ def request_of(intent: Mapping[str, Any], app_id: str) -> RechargeRequest | None
 
 
 def _refused(error: stripe.InvalidRequestError) -> Declined:
-    """Stripe would not try: no money has moved. Where card or amount are to blame no later try mends it."""
+    """Stripe rejected the request, so no money moved. If card or amount are the reason, retrying won't help."""
     code = error.code or "invalid_request"
     to_blame = error.param in _CARD_PARAMS
     if to_blame and code == "resource_missing":
@@ -219,7 +218,7 @@ def _refused(error: stripe.InvalidRequestError) -> Declined:
 
 
 def _line(error: stripe.StripeError) -> str:
-    """What Stripe's client says, on one line."""
+    """The error message of Stripe's client, on one line."""
     return " ".join(str(error).split())
 
 

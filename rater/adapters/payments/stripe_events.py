@@ -1,8 +1,8 @@
-"""Stripe's webhooks, taken in: an endpoint that turns the end of a payment into the account's command.
+"""An HTTP endpoint for Stripe's webhooks: turns the final event of a payment into a command for the account.
 
-A body is parsed only once its signature is right and not older than `TOLERANCE_S`. What is published is the same command under
-the same id as the agent publishes for the charge (`gateway.command_of`): the account acts on the first and knows the second.
-Stripe gets its 200 when Kafka has acknowledged the command; until then it sends the event again.
+A body is parsed only after its signature is verified and found no older than `TOLERANCE_S`. The command is the same, with the
+same id, as the one the recharge agent publishes for the charge (`gateway.command_of`); the account acts on the first and
+ignores the second. Stripe gets a 200 once Kafka has acknowledged the command; until then it sends the event again.
 """
 
 import logging
@@ -29,12 +29,12 @@ _BODY_BYTES_MAX = 512 * 1024
 _REMEMBERED_MAX = 10_000
 _REQUEST_ID_MAX = 128
 
-#: Publish a command of an organization; returns when Kafka has it.
+#: (org_id, command) → publish it; returns once Kafka has acknowledged it.
 Publish = Callable[[str, bytes], Awaitable[object]]
 
 
 class StripeEndpoint:
-    """Listens at `host` and `port`, and publishes to `command_topic`; a service of the recharge agent."""
+    """Listens at `host` and `port`, and publishes to `command_topic`. A background service of the recharge agent."""
 
     def __init__(self, secrets: Sequence[str], app_id: str, brokers: Brokers, command_topic: str, host: str, port: int) -> None:
         self._secrets = secrets
@@ -46,7 +46,7 @@ class StripeEndpoint:
         self._open = AsyncExitStack()
 
     async def start(self, on_fatal: Callable[[BaseException], None]) -> None:
-        del on_fatal  # a broker that is away makes Stripe send again
+        del on_fatal  # if a broker is away, Stripe sends the event again
         out = await self._open.enter_async_context(producer(self._brokers))
 
         async def publish(org_id: str, command: bytes) -> object:
@@ -57,20 +57,20 @@ class StripeEndpoint:
         await runner.setup()
         self._open.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, self._host, self._port).start()
-        log.info("taking Stripe's webhooks at http://%s:%d%s", self._host, self._port, PATH)
+        log.info("listening for Stripe's webhooks at http://%s:%d%s", self._host, self._port, PATH)
 
     async def stop(self) -> None:
         await self._open.aclose()
 
 
-class _Event(msgspec.Struct):
+class _StripeEvent(msgspec.Struct):
     id: str
     type: str
     data: dict[str, Any]
 
 
 class StripeEvents:
-    """`handle` is a POST at `PATH`. `secrets`: more than one while a secret is being replaced."""
+    """Handles POSTs to `PATH`. `secrets`: signing secrets, more than one while you replace one."""
 
     def __init__(self, secrets: Sequence[str], app_id: str, publish: Publish) -> None:
         self._secrets = secrets
@@ -86,15 +86,15 @@ class StripeEvents:
     async def handle(self, http: web.Request) -> web.Response:
         body = await http.read()
         if not self._is_signed(body, http.headers.get("Stripe-Signature")):
-            return web.Response(status=400, text="the signature is not right")
+            return web.Response(status=400, text="missing or invalid signature")
         try:
-            event = msgspec.json.decode(body, type=_Event)
+            event = msgspec.json.decode(body, type=_StripeEvent)
         except msgspec.DecodeError:
-            return web.Response(status=400, text="not an event")
+            return web.Response(status=400, text="not a Stripe event")
         if event.id not in self._seen:
             with bound_contextvars(event_id=event.id, request_id=http.headers.get("X-Request-Id", "")[:_REQUEST_ID_MAX]):
                 await self._take(event)
-                log.info("%s taken in", event.type)
+                log.info("received %s", event.type)
             self._seen[event.id] = None
             if len(self._seen) > _REMEMBERED_MAX:
                 self._seen.popitem(last=False)
@@ -109,13 +109,13 @@ class StripeEvents:
             return True
         return False
 
-    async def _take(self, event: _Event) -> None:
+    async def _take(self, event: _StripeEvent) -> None:
         intent = event.data.get("object")
         if not isinstance(intent, Mapping) or (outcome := _outcome(event.type, intent)) is None:
             return
         request = request_of(intent, self._app_id)
         if request is None:
-            log.debug("event %s is of a payment that is not ours", event.id)
+            log.debug("event %s ignored: the payment is not from this deployment", event.id)
             return
         await self._publish(request.org_id, command_of(request, outcome))
 

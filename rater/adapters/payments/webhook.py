@@ -1,13 +1,14 @@
-"""A payment service of the operator's own, behind a signed webhook.
+"""The operator's own payment service, called through a signed webhook.
 
-One POST a charge, its body the recharge request as JSON, signed as Standard Webhooks has it. `webhook-id` is the charge's key:
-the same for every call for the same charge. The service takes the money once an id, and answers 200 with one of
+Each charge is one POST with the recharge request as JSON, signed according to Standard Webhooks. `webhook-id` is the charge's
+key, the same for every call for the same charge. The service must take the money once per id, and answers 200 with one of
 
     {"status": "succeeded", "payment_reference": "…"}
     {"status": "failed", "code": "…", "retryable": true}
     {"status": "pending"}
 
-Anything else, no answer included, is unknown, and asked again under the same id until one of the first two comes.
+After any other answer, or none, the outcome is unknown: the call is repeated under the same id until the service answers
+`succeeded` or `failed`.
 """
 
 import time
@@ -33,7 +34,7 @@ class _Answer(msgspec.Struct):
 
 
 class WebhookGateway:
-    """`Gateway` on the operator's payment service at `url`."""
+    """`Gateway` to the operator's payment service at `url`. `key` signs the requests; `app_id` is part of the charge's key."""
 
     def __init__(self, url: str, key: bytes, app_id: str) -> None:
         self._url = url
@@ -42,7 +43,7 @@ class WebhookGateway:
         self._session: aiohttp.ClientSession | None = None
 
     async def charge(self, request: RechargeRequest, age_ms: int) -> Outcome:
-        del age_ms  # the service remembers an id for as long as it is asked about
+        del age_ms  # the service must remember an id for as long as we ask about it
         body = msgspec.json.encode(request)
         headers = signed_headers(self._key, charge_key(self._app_id, request), int(time.time()), body)
         if self._session is None:
@@ -68,11 +69,11 @@ def _read(answer: bytes) -> Outcome:
     try:
         said = msgspec.json.decode(answer, type=_Answer)
     except msgspec.DecodeError as error:
-        raise Unresolved(f"the answer can't be read: {error}") from error
+        raise Unresolved(f"can't parse the answer: {error}") from error
     match said.status:
         case "succeeded":
             return Taken(said.payment_reference)
         case "failed":
             return Declined(said.code, said.retryable and said.code not in HARD_CODES)
         case "pending":
-            raise Unresolved("the payment service has not finished", blames_gateway=False)
+            raise Unresolved("the payment service is still processing it", blames_gateway=False)

@@ -1,4 +1,4 @@
-"""The demo's calls, held to the core they are made for."""
+"""The demo's calls, rated by the core."""
 
 from collections import Counter
 from pathlib import Path
@@ -28,7 +28,7 @@ def calls(seed: int, count: int = COUNT) -> list[tuple[str, bytes]]:
 
 
 def rated(seed: int) -> tuple[dict[Metric, int], list[LogRecord]]:
-    """The core's own counts over samples and traffic, and what came out."""
+    """Rate samples and traffic; returns the core's own counts, and the output."""
     log = []
     for name in ("pstn-rates-2025-10.csv", "rates-illustrative.csv"):
         with sample(name).open(newline="") as lines:
@@ -48,15 +48,15 @@ def test_the_same_seed_gives_the_same_calls_to_the_byte() -> None:
     assert calls(1) != calls(2)
 
 
-def test_every_reason_for_a_dead_letter_and_every_funding_comes_up_and_no_command_is_refused() -> None:
+def test_every_dead_letter_code_and_every_funding_occurs_and_no_command_is_refused() -> None:
     counts, _ = rated(1)
     codes = {"malformed_json", "too_large", "too_deep", "invalid_field", "bad_number", "conflicting_duplicate"}
     codes |= {"period_closed", "unknown_organization", "unknown_user", "no_rate"}
-    assert codes <= {figure[1] for figure in counts if figure[0] == "dead_letters"}
-    assert {figure[2] for figure in counts if figure[0] == "calls"} == {"free", "included", "mixed", "credit", "unfunded"}
+    assert codes <= {metric[1] for metric in counts if metric[0] == "dead_letters"}
+    assert {metric[2] for metric in counts if metric[0] == "calls"} == {"free", "included", "mixed", "credit", "unfunded"}
     assert counts["duplicates", "call"]
-    assert {figure[0] for figure in counts} >= {"commands", "charged", "collected", "unfunded"}
-    assert "refused" not in {figure[0] for figure in counts}
+    assert {metric[0] for metric in counts} >= {"commands", "charged", "collected", "unfunded"}
+    assert "refused" not in {metric[0] for metric in counts}
 
 
 def test_every_call_type_is_rated() -> None:
@@ -65,7 +65,7 @@ def test_every_call_type_is_rated() -> None:
     assert len(types) == 11
 
 
-def test_the_sample_organizations_live_through_running_dry_recharging_and_using_up_minutes() -> None:
+def test_the_sample_organizations_run_dry_recharge_and_use_up_their_minutes() -> None:
     _, outputs = rated(1)
     types = {msgspec.json.decode(r.value or b"")["type"] for r in outputs if r.topic == TOPICS.event}
     assert {"balance.low", "balance.depleted", "recharge.requested", "allowance.low", "allowance.exhausted"} <= types

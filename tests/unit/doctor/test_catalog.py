@@ -1,10 +1,10 @@
-"""What is said of the catalog's rows and of organizations that no rate prices (rules 2, 8)."""
+"""Findings about faulty catalog rows and about organizations without rates (rules 2, 8)."""
 
 from dataclasses import dataclass
 
 import msgspec
 
-from rater.doctor.catalog import Accounts, Rows, judge_faulty, judge_organizations
+from rater.doctor.check_catalog import Accounts, Rows, judge_faulty, judge_organizations
 from tests.unit.doctor.test_rates import NOW_US, PAST, row
 
 
@@ -19,7 +19,7 @@ def event(data: dict[str, str]) -> Record:
     return Record("e", b"o", msgspec.json.encode({"org_id": "o", "type": "organization.changed", "data": data}))
 
 
-def test_a_row_that_was_mended_is_not_faulty_any_more() -> None:
+def test_a_corrected_row_is_no_longer_faulty() -> None:
     rows = Rows("plan")
     rows.take(Record("rate", b"r", b"{"))
     assert judge_faulty(rows.faulty)[0].severity == "fault"
@@ -42,14 +42,14 @@ def test_an_organization_with_rates_is_in_order() -> None:
     assert judge_organizations(Accounts(currencies={"o": "USD"}, cards={"o": ("default", "USD")}), [row("44")], NOW_US) == []
 
 
-def test_the_rate_card_is_that_of_the_last_change_and_a_number_changes_none() -> None:
+def test_the_last_change_sets_the_rate_card_and_number_changes_dont() -> None:
     accounts = Accounts()
     accounts.take_event(event({"currency": "USD", "rate_card": "gold"}))
     accounts.take_event(event({"change": "number.put", "number": "+1"}))
     assert accounts.cards == {"o": ("gold", "USD")}
 
 
-def test_a_user_that_was_removed_holds_no_plan() -> None:
+def test_a_removed_user_holds_no_plan() -> None:
     accounts = Accounts()
     entry = {"entry": "user", "org_id": "o", "user_id": "u", "change": "put", "licences": {"calling_plan": "p"}}
     accounts.take_entry(Record("d", b"o", msgspec.json.encode(entry)))

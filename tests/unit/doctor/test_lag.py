@@ -1,10 +1,10 @@
-"""What is said of how far the agents are behind."""
+"""Findings about the agents' lag and dead letters."""
 
 from aiokafka import TopicPartition
 
-from rater.doctor.asking import GroupView
-from rater.doctor.findings import Finding
-from rater.doctor.lag import Lag, Letters, Waiting, judge_lag, judge_letters
+from rater.doctor.check_lag import DeadLetterCounts, GroupLag, PartitionBacklog, judge_dead_letters, judge_lag
+from rater.doctor.cluster_views import GroupView
+from rater.doctor.findings import DoctorFinding
 
 NOW_MS = 1_764_000_000_000
 MINUTE_MS = 60_000
@@ -16,24 +16,24 @@ NONE = GroupView("Empty")
 
 def lag(
     group: GroupView,
-    waiting: dict[TopicPartition, Waiting] | None = None,
+    waiting: dict[TopicPartition, PartitionBacklog] | None = None,
     unowned: frozenset[TopicPartition] = frozenset(),
     *,
     is_set_up: bool = True,
-) -> Lag:
-    return Lag("rating", group, partitions=4, is_set_up=is_set_up, waiting=waiting or {}, unowned=unowned)
+) -> GroupLag:
+    return GroupLag("rating", group, partitions=4, is_set_up=is_set_up, waiting=waiting or {}, unowned=unowned)
 
 
-def not_set_up(group: GroupView, waiting: dict[TopicPartition, Waiting] | None = None) -> Lag:
+def not_set_up(group: GroupView, waiting: dict[TopicPartition, PartitionBacklog] | None = None) -> GroupLag:
     return lag(group, waiting, is_set_up=False)
 
 
-def said(lag: Lag) -> dict[str, Finding]:
+def said(lag: GroupLag) -> dict[str, DoctorFinding]:
     return {f.code: f for f in judge_lag(lag, {"cdr": 7 * DAY_MS}, NOW_MS)}
 
 
-def waiting(age_ms: int, lost: int = 0) -> dict[TopicPartition, Waiting]:
-    return {CDR: Waiting(5, NOW_MS - age_ms, lost)}
+def waiting(age_ms: int, lost: int = 0) -> dict[TopicPartition, PartitionBacklog]:
+    return {CDR: PartitionBacklog(5, NOW_MS - age_ms, lost)}
 
 
 def test_a_worker_with_nothing_to_do_is_in_order() -> None:
@@ -54,7 +54,7 @@ def test_records_that_wait_with_no_worker_there_are_a_fault() -> None:
     assert (finding.severity, finding.todo) == ("fault", "rater worker")
 
 
-def test_for_an_agent_that_is_not_set_up_here_they_are_a_warning() -> None:
+def test_waiting_records_of_an_agent_that_is_not_set_up_here_are_a_warning() -> None:
     assert said(not_set_up(NONE, waiting(1000)))["lag.no_worker"].severity == "warning"
 
 
@@ -63,26 +63,26 @@ def test_no_worker_and_nothing_to_do_is_a_note() -> None:
     assert said(not_set_up(NONE)) == {}
 
 
-def test_a_partition_nobody_has_is_a_fault() -> None:
+def test_a_partition_without_a_worker_is_a_fault() -> None:
     assert "cdr[0]" in said(lag(ONE, {}, frozenset({CDR})))["lag.unowned"].what
 
 
-def test_while_partitions_are_handed_out_that_is_a_note_alone() -> None:
+def test_a_rebalance_is_only_a_note() -> None:
     moving = GroupView("PreparingRebalance", members=1)
     assert "lag.unowned" not in said(lag(moving, {}, frozenset({CDR})))
     assert said(lag(moving))["lag.rebalancing"].severity == "note"
 
 
-def test_records_that_retention_has_taken_are_a_fault() -> None:
+def test_records_lost_to_retention_are_a_fault() -> None:
     assert "3 records of cdr[0]" in said(lag(ONE, waiting(1000, lost=3)))["lag.lost"].what
 
 
-def test_records_that_wait_for_half_of_what_they_are_kept_are_a_fault() -> None:
+def test_records_that_wait_for_half_the_retention_time_are_a_fault() -> None:
     assert "lag.retention" not in said(lag(ONE, waiting(3 * DAY_MS)))
     assert said(lag(ONE, waiting(4 * DAY_MS)))["lag.retention"].severity == "fault"
 
 
-def test_what_is_kept_for_ever_can_wait() -> None:
+def test_records_kept_for_ever_can_wait() -> None:
     assert "lag.retention" not in {f.code for f in judge_lag(lag(ONE, waiting(99 * DAY_MS)), {}, NOW_MS)}
 
 
@@ -96,16 +96,16 @@ def test_more_workers_than_partitions_are_a_note() -> None:
     assert "lag.too_many_workers" in said(lag(GroupView("Stable", members=5, static=5)))
 
 
-def test_dead_letters_are_told_by_what_can_be_done_about_them() -> None:
-    letters = Letters()
+def test_retryable_dead_letters_are_reported_apart_from_the_others() -> None:
+    letters = DeadLetterCounts()
     letters.retryable["no_rate"] += 2
     letters.others["bad_number"] += 1
-    found = {f.code: f for f in judge_letters(letters, is_whole=False)}
+    found = {f.code: f for f in judge_dead_letters(letters, is_whole=False)}
     assert found["lag.retryable_letters"].what.startswith("at least 2 no_rate")
     assert "rater replay" in str(found["lag.retryable_letters"].todo)
     assert found["lag.dead_letters"].severity == "note"
 
 
-def test_no_dead_letter_is_in_order_only_when_all_were_looked_at() -> None:
-    assert [f.severity for f in judge_letters(Letters(), is_whole=True)] == ["ok"]
-    assert judge_letters(Letters(), is_whole=False) == []
+def test_no_dead_letters_is_ok_only_if_all_were_read() -> None:
+    assert [f.severity for f in judge_dead_letters(DeadLetterCounts(), is_whole=True)] == ["ok"]
+    assert judge_dead_letters(DeadLetterCounts(), is_whole=False) == []

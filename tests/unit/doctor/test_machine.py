@@ -1,4 +1,4 @@
-"""What is said of this machine: versions, settings, clock; and how all of it is told."""
+"""Findings about this machine (versions, settings, clock), and the output of `rater doctor`."""
 
 from pathlib import Path
 
@@ -9,13 +9,12 @@ from pydantic import SecretStr
 
 from rater.bootstrap import AGENTS, make_agents
 from rater.cli import cli
-from rater.doctor import AREAS
-from rater.doctor import settings as own_settings
-from rater.doctor.clock import judge_clocks, judge_own_clock
-from rater.doctor.findings import Finding, listed, since
-from rater.doctor.lag import INPUTS, group_of
-from rater.doctor.settings import Place, judge_bootstrap, judge_place
-from rater.doctor.versions import judge_core, judge_libraries, judge_zones
+from rater.doctor import AREAS, check_settings
+from rater.doctor.check_clock import judge_clocks, judge_own_clock
+from rater.doctor.check_lag import INPUTS, group_of
+from rater.doctor.check_settings import DataFolder, judge_bootstrap, judge_data_folder
+from rater.doctor.check_versions import judge_core, judge_libraries, judge_zones
+from rater.doctor.findings import DoctorFinding, listed, since
 from rater.kafka.topics import load_topics
 from rater.settings import Settings
 
@@ -23,7 +22,7 @@ NOW_MS = 1_764_000_000_000
 GIB = 1024**3
 
 
-def codes(findings: list[Finding]) -> dict[str, str]:
+def codes(findings: list[DoctorFinding]) -> dict[str, str]:
     return {finding.code: finding.severity for finding in findings}
 
 
@@ -36,7 +35,7 @@ def test_another_version_of_a_pinned_library_is_a_fault() -> None:
     assert codes(judge_libraries({"aiokafka": "0.14.0"}, {"aiokafka": "0.15.0"}, {})) == {"versions.pinned": "fault"}
 
 
-def test_a_library_that_is_not_there_is_a_fault() -> None:
+def test_a_missing_library_is_a_fault() -> None:
     assert codes(judge_libraries({"click": None}, {"click": None}, {})) == {"versions.missing": "fault"}
 
 
@@ -48,7 +47,7 @@ def test_a_core_that_is_not_compiled_is_a_note() -> None:
     assert (judge_core(is_compiled=True).severity, judge_core(is_compiled=False).severity) == ("ok", "note")
 
 
-def test_without_time_zones_months_cant_be_counted() -> None:
+def test_missing_time_zone_data_is_a_fault() -> None:
     assert codes(judge_zones(has_zones=False)) == {"versions.no_time_zones": "fault"}
 
 
@@ -57,31 +56,31 @@ def test_without_time_zones_months_cant_be_counted() -> None:
     [(10 * GIB, "settings.data_dir"), (GIB, "settings.disk_low"), (1000, "settings.disk_full"), (None, None)],
 )
 def test_the_data_folders_disk_has_room_or_not(free_bytes: int | None, code: str | None) -> None:
-    assert [f.code for f in judge_place(Place(Path("/d"), is_writable=True, free_bytes=free_bytes))] == (
+    assert [f.code for f in judge_data_folder(DataFolder(Path("/d"), is_writable=True, free_bytes=free_bytes))] == (
         [] if code is None else [code]
     )
 
 
 def test_a_data_folder_that_cant_be_written_to_is_a_fault() -> None:
-    assert codes(judge_place(Place(Path("/d"), is_writable=False, free_bytes=GIB))) == {"settings.data_dir": "fault"}
+    assert codes(judge_data_folder(DataFolder(Path("/d"), is_writable=False, free_bytes=GIB))) == {"settings.data_dir": "fault"}
 
 
-def test_looking_makes_no_data_folder(tmp_path: Path) -> None:
-    own_settings.look(Settings(data_dir=tmp_path / "a" / "b"))
+def test_checking_creates_no_data_folder(tmp_path: Path) -> None:
+    check_settings.check(Settings(data_dir=tmp_path / "a" / "b"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_set_is_told_with_its_source_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_are_shown_with_their_source_and_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RATER_APP_ID", "mine")
     given = Settings(payment_gateway="stripe", stripe_api_key=SecretStr("sk_live_1"))
-    told = own_settings.look(given)[0].what
+    told = check_settings.check(given)[0].what
     assert "app_id=mine (environment)" in told
     assert "stripe_api_key=*** (command line)" in told
     assert "sk_live_1" not in told
 
 
-def test_an_agent_that_lacks_a_setting_is_a_note_that_names_it() -> None:
-    notes = [f for f in own_settings.look(Settings()) if f.code == "settings.agent_not_set_up"]
+def test_an_agent_that_lacks_a_setting_is_a_note_naming_the_setting() -> None:
+    notes = [f for f in check_settings.check(Settings()) if f.code == "settings.agent_not_set_up"]
     assert any("RATER_PAYMENT_GATEWAY" in str(f.todo) for f in notes)
 
 
@@ -90,7 +89,7 @@ def test_plaintext_within_this_machine_is_in_order(bootstrap: str) -> None:
     assert judge_bootstrap(Settings(bootstrap=bootstrap)) == []
 
 
-def test_plaintext_to_elsewhere_is_a_warning_though_it_was_allowed() -> None:
+def test_plaintext_to_another_machine_is_a_warning_even_if_allowed() -> None:
     away = Settings(bootstrap="kafka.example.com:9092", kafka_plaintext_allowed=True)
     assert codes(judge_bootstrap(away)) == {"settings.plaintext": "warning"}
     assert judge_bootstrap(Settings(bootstrap="kafka.example.com:9093", kafka_security="ssl")) == []
@@ -105,15 +104,15 @@ def test_records_from_the_future_are_a_warning() -> None:
     assert codes(judge_clocks(NOW_MS, [NOW_MS - 5], [NOW_MS + 5000])) == {"clock.records_ahead": "warning"}
 
 
-def test_times_of_the_past_say_that_this_clock_is_not_behind() -> None:
+def test_broker_times_in_the_past_show_that_this_clock_is_not_behind() -> None:
     assert codes(judge_clocks(NOW_MS, [NOW_MS - 90_000], [NOW_MS])) == {"clock.broker": "ok"}
 
 
-def test_without_a_brokers_time_nothing_is_claimed() -> None:
+def test_without_a_broker_time_the_clock_is_reported_unknown() -> None:
     assert codes(judge_clocks(NOW_MS, [], [NOW_MS])) == {"clock.unknown": "note"}
 
 
-def test_a_kernel_that_does_not_say_is_passed_over() -> None:
+def test_if_the_kernel_does_not_know_nothing_is_reported() -> None:
     assert judge_own_clock(is_synchronized=None) == []
     assert codes(judge_own_clock(is_synchronized=False)) == {"clock.not_synchronized": "note"}
 
@@ -123,7 +122,7 @@ def test_durations_and_lists_are_short() -> None:
     assert listed(["a", "b", "c", "d"]) == "a, b, c and 1 more"
 
 
-async def test_what_an_agent_reads_is_what_it_is_wired_to() -> None:
+async def test_the_doctor_knows_each_agents_group_and_topics() -> None:
     secret = SecretStr("whsec_" + "a" * 32)
     settings = Settings(
         payment_gateway="webhook", payment_webhook_url="https://x.example/p", payment_webhook_secret=secret,
@@ -137,11 +136,11 @@ async def test_what_an_agent_reads_is_what_it_is_wired_to() -> None:
         assert group.topics == tuple(getattr(topics, use) for use in uses)
 
 
-def test_there_is_no_agent_that_is_not_looked_at() -> None:
+def test_the_doctor_checks_every_agent() -> None:
     assert set(INPUTS) == set(AGENTS)
 
 
-def test_where_no_broker_answers_that_is_one_fault_and_the_rest_is_looked_at_all_the_same() -> None:
+def test_if_no_broker_answers_that_is_one_fault_and_the_local_checks_still_run() -> None:
     result = CliRunner().invoke(cli, ["doctor", "--json", "--bootstrap", "127.0.0.1:1"])
     findings = [msgspec.json.decode(line) for line in result.stdout.splitlines()]
     assert result.exit_code == 1
@@ -150,14 +149,14 @@ def test_where_no_broker_answers_that_is_one_fault_and_the_rest_is_looked_at_all
     assert [f["area"] for f in findings] == sorted((f["area"] for f in findings), key=AREAS.index)
 
 
-def test_an_area_that_fails_keeps_no_other_from_being_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(settings: Settings) -> list[Finding]:
+def test_an_area_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(settings: Settings) -> list[DoctorFinding]:
         raise ValueError(f"of {settings.app_id}")
 
-    monkeypatch.setattr(own_settings, "look", fail)
+    monkeypatch.setattr(check_settings, "check", fail)
     result = CliRunner().invoke(cli, ["doctor", "--json", "--bootstrap", "127.0.0.1:1"])
     findings = {f["code"]: f for f in map(msgspec.json.decode, result.stdout.splitlines())}
-    assert findings["settings.not_looked_at"]["what"] == "could not be looked at: ValueError of rater"
+    assert findings["settings.not_looked_at"]["what"] == "the check failed: ValueError of rater"
     assert "versions.pinned" in findings
 
 
@@ -167,5 +166,5 @@ def test_the_text_names_the_finding_and_what_to_do() -> None:
     assert "→ is Kafka up" in result.output
 
 
-def test_a_faulty_command_line_is_usage() -> None:
+def test_an_invalid_option_is_a_usage_error() -> None:
     assert CliRunner().invoke(cli, ["doctor", "--prefix", "a b"]).exit_code == 2

@@ -1,10 +1,10 @@
-"""What is said of plans: whether anybody can use them (rules 7, 10)."""
+"""Findings about plans that can't be used (rules 7, 10)."""
 
 from collections import Counter
 from typing import Any
 
-from rater.doctor.findings import Finding
-from rater.doctor.plans import Holders, judge_plans
+from rater.doctor.check_plans import Holders, judge_plans
+from rater.doctor.findings import DoctorFinding
 from rater.domain.plans import Allowance, Plan
 from tests.unit.doctor.test_rates import NOW_US, PAST, row
 
@@ -19,7 +19,7 @@ def plan(*allowances: Allowance, service: str = "outbound") -> Plan:
     return Plan("plan", service, allowances, joint_exhaustion=False)
 
 
-def said(found: Plan | None, *rows: Any, holders: Holders = HELD) -> dict[str, Finding]:
+def said(found: Plan | None, *rows: Any, holders: Holders = HELD) -> dict[str, DoctorFinding]:
     plans = {} if found is None else {found.plan_id: found}
     return {f.code: f for f in judge_plans(plans, rows or [row("44")], holders, NOW_US) if f.severity != "ok"}
 
@@ -32,19 +32,19 @@ def test_a_plan_for_everywhere_is_in_order() -> None:
     assert said(plan(allowance("a"))) == {}
 
 
-def test_a_plan_to_where_no_rate_goes_can_be_used_by_no_one() -> None:
+def test_a_plan_whose_destinations_have_no_rates_is_unusable() -> None:
     assert said(plan(allowance("a", "AQ")))["catalog.plan_unusable"].severity == "warning"
 
 
-def test_rates_that_have_expired_make_no_plan_usable() -> None:
+def test_expired_rates_dont_make_a_plan_usable() -> None:
     assert "catalog.plan_unusable" in said(plan(allowance("a", "GB")), row("44", end=PAST), row("1", country="US"))
 
 
-def test_a_plan_for_toll_free_calls_can_be_used_by_no_one() -> None:
+def test_a_plan_for_toll_free_calls_is_unusable() -> None:
     assert "catalog.plan_unusable" in said(plan(allowance("a"), service="toll-free-inbound"))
 
 
-def test_the_country_alone_is_not_enough_where_number_types_are_named() -> None:
+def test_the_country_is_not_enough_if_the_allowance_names_number_types() -> None:
     mobile = allowance("a", "GB", number_types=frozenset({"mobile"}))
     assert "catalog.plan_unusable" in said(plan(mobile), row("44", number_type="landline"))
 
@@ -54,7 +54,7 @@ def test_an_allowance_behind_one_that_takes_every_call_is_never_used() -> None:
     assert "allowance gb: an allowance before it" in found.what
 
 
-def test_a_destination_without_a_rate_beside_others_is_a_note() -> None:
+def test_one_destination_without_a_rate_among_others_is_a_note() -> None:
     found = said(plan(allowance("a", "GB", "AQ")))["catalog.destination_without_rate"]
     assert (found.severity, "AQ" in found.what) == ("note", True)
 
@@ -67,11 +67,11 @@ def test_a_plan_that_nobody_holds_is_a_note() -> None:
     assert said(plan(allowance("a")), holders=Holders())["catalog.plan_not_held"].severity == "note"
 
 
-def test_nobody_holds_it_is_said_only_when_all_users_were_looked_at() -> None:
+def test_an_unheld_plan_is_reported_only_if_all_users_were_read() -> None:
     assert said(plan(allowance("a")), holders=Holders(is_whole=False)) == {}
 
 
-def test_users_of_a_plan_that_is_not_there_are_a_fault() -> None:
+def test_users_of_a_missing_plan_are_a_fault() -> None:
     assert "3 users" in said(None)["catalog.plan_missing"].what
 
 

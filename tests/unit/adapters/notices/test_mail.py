@@ -1,4 +1,4 @@
-"""Mail through a real SMTP server: handed in safely, and its answers understood."""
+"""Mail through a real SMTP server: encryption, login, and the meaning of its replies."""
 
 import asyncio
 import ssl
@@ -13,11 +13,11 @@ from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 from pydantic import SecretStr
 
 from rater.adapters.notices import NotNow, Undeliverable
-from rater.adapters.notices.letter import Letters
 from rater.adapters.notices.mail import MailChannel, MailServer, Security
+from rater.adapters.notices.mail_templates import MailTemplates
 from rater.demo.mailbox import Mailbox
 from rater.settings import Settings
-from tests.unit.adapters.notices.test_letter import note
+from tests.unit.adapters.notices.test_mail_templates import note
 
 HOST = "127.0.0.1"
 TIMEOUT_MS = 5000
@@ -25,7 +25,7 @@ LOGIN = ("rater", "secret")
 
 
 class Server:
-    """What the server says to recipients and mails, and what it has taken."""
+    """SMTP handler: `rcpt` and `data` are its replies, `mails` what it accepted."""
 
     def __init__(self) -> None:
         self.rcpt = "250 OK"
@@ -64,7 +64,7 @@ def channel(
     user, password = login or (None, None)
     host = HOST if security == "none" else "localhost"
     server = MailServer(host, port, security, user, password, TIMEOUT_MS, None if ca is None else str(ca))
-    return MailChannel(server, Letters("credit@rater.example"))
+    return MailChannel(server, MailTemplates("credit@rater.example"))
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ async def test_the_demos_mailbox_keeps_each_mail_and_its_page(tmp_path: Path) ->
     assert len(mailbox.subjects) == 1
 
 
-async def test_it_logs_in_once_the_line_is_encrypted(certificate: tuple[Path, Path]) -> None:
+async def test_it_logs_in_after_the_connection_is_encrypted(certificate: tuple[Path, Path]) -> None:
     server = Server()
     options = {"tls_context": tls(certificate), "require_starttls": True, "auth_required": True}
     async with serving(server, authenticator=server.authenticate, **options) as port:
@@ -110,7 +110,7 @@ async def test_it_logs_in_once_the_line_is_encrypted(certificate: tuple[Path, Pa
     assert len(server.mails) == 1
 
 
-async def test_a_certificate_nobody_vouches_for_is_not_believed(certificate: tuple[Path, Path]) -> None:
+async def test_an_untrusted_certificate_is_refused(certificate: tuple[Path, Path]) -> None:
     server = Server()
     async with serving(server, tls_context=tls(certificate)) as port:
         with pytest.raises(NotNow):
@@ -118,7 +118,7 @@ async def test_a_certificate_nobody_vouches_for_is_not_believed(certificate: tup
     assert server.mails == []
 
 
-async def test_a_server_without_starttls_is_not_given_the_mail_in_the_clear() -> None:
+async def test_a_server_without_starttls_gets_no_unencrypted_mail() -> None:
     server = Server()
     async with serving(server) as port:
         with pytest.raises(NotNow):
@@ -159,7 +159,7 @@ async def test_no_server_means_later() -> None:
         await channel(port).deliver(note(), "a@contoso.example")
 
 
-def test_mail_does_not_leave_the_machine_in_the_clear_unless_that_is_allowed() -> None:
+def test_mail_does_not_leave_the_machine_unencrypted_unless_allowed() -> None:
     far: dict[str, Any] = {"mail_host": "mail.example", "mail_from": "credit@rater.example", "mail_security": "none"}
     with pytest.raises(ValueError, match="mail_plaintext_allowed"):
         Settings(**far)

@@ -1,4 +1,4 @@
-"""Notifications as webhooks, over real HTTP: signed, and their answers understood."""
+"""Notifications as webhooks over real HTTP: the signature, and the meaning of each status."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,13 +10,13 @@ from aiohttp import web
 from rater.adapters.notices import NotNow, Undeliverable
 from rater.adapters.notices.webhook import WebhookChannel
 from rater.adapters.standard_webhooks import signed_headers
-from tests.unit.adapters.notices.test_letter import note
+from tests.unit.adapters.notices.test_mail_templates import note
 
 KEY = b"k" * 24
 
 
 class Endpoint:
-    """Answers with `status`; `seen` is what was posted."""
+    """Answers with `status`. `seen`: headers and body of each POST."""
 
     def __init__(self, status: int = 204) -> None:
         self.status = status

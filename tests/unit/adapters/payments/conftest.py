@@ -1,4 +1,4 @@
-"""A payment side for each test."""
+"""A fake payment gateway for each test."""
 
 from collections.abc import AsyncIterator
 

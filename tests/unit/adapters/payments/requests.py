@@ -1,4 +1,4 @@
-"""A recharge request, sensible unless said otherwise."""
+"""A recharge request for tests."""
 
 from typing import Any
 
@@ -10,4 +10,5 @@ _REQUEST = RechargeRequest("contoso:1", "contoso", 1, 1, "20.00", "USD", "cus_1/
 
 
 def request(**fields: Any) -> RechargeRequest:
+    """A valid request, with these fields replaced."""
     return msgspec.structs.replace(_REQUEST, **fields)

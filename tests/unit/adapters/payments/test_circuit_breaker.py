@@ -1,4 +1,4 @@
-"""The breaker: what it lets through, and when it is shut."""
+"""The circuit breaker: what it lets through, what trips it and what resets it; and the kill switch."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,7 +13,7 @@ NOW_MS = 1_767_607_200_000
 
 
 class Scripted:
-    """A gateway that does as it is told."""
+    """A gateway that answers as the test says: `fails` makes the exception to raise, `going_on` holds answers back."""
 
     def __init__(self) -> None:
         self.now_ms = NOW_MS
@@ -35,13 +35,13 @@ class Scripted:
     async def close(self) -> None: ...
 
 
-def till_of(gateway: Scripted, stop_file: Path | None = None, **limits: int) -> CircuitBreaker:
+def breaker_of(gateway: Scripted, stop_file: Path | None = None, **limits: int) -> CircuitBreaker:
     return CircuitBreaker(gateway, BreakerLimits(**limits), stop_file, lambda: gateway.now_ms)
 
 
-async def test_no_more_are_under_way_at_once_than_is_allowed() -> None:
+async def test_no_more_charges_run_at_once_than_the_limit() -> None:
     gateway = Scripted()
-    breaker = till_of(gateway, concurrency_max=3)
+    breaker = breaker_of(gateway, concurrency_max=3)
     outcomes = await asyncio.gather(*(breaker.charge(request()) for _ in range(10)))
     assert outcomes == [Taken("r")] * 10
     assert gateway.most_under_way <= 3
@@ -50,53 +50,53 @@ async def test_no_more_are_under_way_at_once_than_is_allowed() -> None:
 async def test_a_charge_that_takes_too_long_is_unresolved() -> None:
     gateway = Scripted()
     gateway.going_on.clear()
-    assert isinstance(await till_of(gateway, timeout_ms=20).charge(request()), Unresolved)
+    assert isinstance(await breaker_of(gateway, timeout_ms=20).charge(request()), Unresolved)
 
 
 async def test_a_fault_nobody_thought_of_is_unresolved_and_no_failure() -> None:
     gateway = Scripted()
     gateway.fails = lambda: KeyError("surprise")
-    assert isinstance(await till_of(gateway).charge(request()), Unresolved)
+    assert isinstance(await breaker_of(gateway).charge(request()), Unresolved)
 
 
-async def test_after_failures_in_a_row_it_shuts_then_lets_one_through_then_all() -> None:
+async def test_failures_in_a_row_open_it_then_it_is_half_open_and_an_answer_closes_it() -> None:
     gateway = Scripted()
-    breaker = till_of(gateway, failures_max=2, shut_ms=1000, concurrency_max=7)
+    breaker = breaker_of(gateway, failures_max=2, open_ms_max=1000, concurrency_max=7)
     gateway.fails = lambda: Unresolved("away")
     for _ in range(2):
         await breaker.charge(request())
-    assert breaker.room() == 0
+    assert breaker.permits() == 0
     gateway.now_ms += 1000
-    assert breaker.room() == 1
+    assert breaker.permits() == 1
     gateway.fails = None
     await breaker.charge(request())
-    assert breaker.room() == 7
+    assert breaker.permits() == 7
 
 
-async def test_one_answer_in_between_keeps_it_open() -> None:
+async def test_one_answer_in_between_keeps_it_closed() -> None:
     gateway = Scripted()
-    breaker = till_of(gateway, failures_max=2)
+    breaker = breaker_of(gateway, failures_max=2)
     for fails in (True, False, True, False):
         gateway.fails = (lambda: Unresolved("away")) if fails else None
         await breaker.charge(request())
-    assert breaker.room() > 0
+    assert breaker.permits() > 0
 
 
-async def test_what_the_gateway_is_not_to_blame_for_does_not_shut_it() -> None:
+async def test_what_the_gateway_is_not_to_blame_for_does_not_open_it() -> None:
     gateway = Scripted()
-    breaker = till_of(gateway, failures_max=2)
+    breaker = breaker_of(gateway, failures_max=2)
     gateway.fails = lambda: Unresolved("processing", blames_gateway=False)
     for _ in range(5):
         await breaker.charge(request())
-    assert breaker.room() > 0
+    assert breaker.permits() > 0
 
 
-async def test_while_the_stop_file_exists_nothing_is_begun(tmp_path: Path) -> None:
+async def test_while_the_stop_file_exists_no_charge_starts(tmp_path: Path) -> None:
     gateway = Scripted()
     stop = tmp_path / "stop"
-    breaker = till_of(gateway, stop)
+    breaker = breaker_of(gateway, stop)
     stop.touch()
-    assert breaker.room() == 0
+    assert breaker.permits() == 0
     assert isinstance(await breaker.charge(request()), Unresolved)
     assert gateway.calls == 0
     stop.unlink()

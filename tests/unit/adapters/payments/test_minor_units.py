@@ -1,4 +1,4 @@
-"""Amounts as Stripe wants them, exact or not at all."""
+"""Amounts in Stripe's units: exact, or refused."""
 
 import pytest
 
@@ -17,6 +17,6 @@ def test_an_amount_is_written_in_the_currencys_smallest_unit_and_read_back(amoun
     ("amount", "currency"),
     [("0.013", "USD"), ("0.5", "JPY"), ("5.124", "KWD"), ("7.50", "ISK"), ("0.00", "USD"), ("1.5", "MGA")],
 )
-def test_what_cant_be_charged_exactly_is_refused(amount: str, currency: str) -> None:
+def test_an_amount_that_cant_be_charged_exactly_is_refused(amount: str, currency: str) -> None:
     with pytest.raises(AmountError):
         to_minor_units(amount, currency)

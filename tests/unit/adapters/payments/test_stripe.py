@@ -1,4 +1,4 @@
-"""The Stripe gateway against a payment side that keeps accounts, over HTTP."""
+"""The Stripe gateway against a fake Stripe that remembers charges, over HTTP."""
 
 from collections.abc import AsyncIterator
 
@@ -6,7 +6,7 @@ import pytest
 
 from rater.adapters.payments.gateway import Declined, Taken, Unresolved
 from rater.adapters.payments.stripe import ASK_FIRST_MS, StripeGateway
-from tests.fake_gateway import API_KEY, FakeGateway, Fault
+from tests.fake_gateway import API_KEY, FakeGateway, GatewayFault
 from tests.unit.adapters.payments.requests import request
 
 TIMEOUT_MS = 300
@@ -19,19 +19,19 @@ async def gateway(fake: FakeGateway) -> AsyncIterator[StripeGateway]:
     await made.close()
 
 
-def once(fault: Fault) -> FakeGateway:
-    """Goes wrong at the first call, and well from then on."""
+def once(fault: GatewayFault) -> FakeGateway:
+    """The first call fails in this way, later ones succeed."""
     return FakeGateway(fault=lambda _, __, call: fault if call == 1 else "")
 
 
 async def charge_until_known(gateway: StripeGateway) -> tuple[int, Taken | Declined]:
-    """Unresolved calls, and the outcome after them."""
+    """The number of unresolved calls, and the outcome after them."""
     for unresolved in range(5):
         try:
             return unresolved, await gateway.charge(request(), 0)
         except Unresolved:
             continue
-    raise AssertionError("it never came to be known")
+    raise AssertionError("still unresolved after 5 calls")
 
 
 async def test_a_charge_takes_the_amount_from_the_card(fake: FakeGateway, gateway: StripeGateway) -> None:
@@ -64,14 +64,14 @@ async def test_another_deployment_with_the_same_ids_is_another_charge(fake: Fake
     ["drop_before", "drop_after", "hang_after", "unavailable", "limited", "in_use", "unauthorized"],
 )
 async def test_an_answer_that_does_not_come_is_asked_for_and_taken_once(
-    fake: FakeGateway, gateway: StripeGateway, fault: Fault
+    fake: FakeGateway, gateway: StripeGateway, fault: GatewayFault
 ) -> None:
     fake.fault = once(fault).fault
     assert await charge_until_known(gateway) == (1, Taken("pi_1"))
     assert len(fake.taken) == 1
 
 
-async def test_a_500_that_took_the_money_is_known_by_the_search(fake: FakeGateway, gateway: StripeGateway) -> None:
+async def test_a_500_that_took_the_money_is_resolved_by_the_search(fake: FakeGateway, gateway: StripeGateway) -> None:
     fake.fault = once("error_after").fault
     assert await gateway.charge(request(), 0) == Taken("pi_1")
 
@@ -88,7 +88,9 @@ async def test_a_500_stays_unknown_while_the_search_lags_and_the_key_repeats_it(
     assert len(fake.taken) == 1
 
 
-async def test_a_500_that_took_nothing_is_charged_once_its_key_is_forgotten(fake: FakeGateway, gateway: StripeGateway) -> None:
+async def test_a_500_that_took_nothing_is_charged_after_stripe_forgot_its_key(
+    fake: FakeGateway, gateway: StripeGateway
+) -> None:
     fake.fault = once("error_before").fault
     with pytest.raises(Unresolved):
         await gateway.charge(request(), 0)
@@ -104,7 +106,7 @@ async def test_a_charge_older_than_stripes_memory_of_keys_is_asked_for_first(fak
     assert len(fake.taken) == 1
 
 
-async def test_an_answer_that_was_open_is_looked_at_anew(fake: FakeGateway, gateway: StripeGateway) -> None:
+async def test_a_payment_that_was_processing_is_read_again(fake: FakeGateway, gateway: StripeGateway) -> None:
     fake.fault = once("processing").fault
     assert await gateway.charge(request(), 0) == Taken("pi_1")
 
@@ -121,7 +123,7 @@ async def test_an_answer_that_was_open_is_looked_at_anew(fake: FakeGateway, gate
         ("do_not_try_again", Declined("do_not_try_again", retryable=False)),
     ],
 )
-async def test_a_decline_is_soft_or_hard_as_rule_22_has_it(
+async def test_a_decline_is_soft_or_hard_according_to_rule_22(
     fake: FakeGateway, gateway: StripeGateway, decline_code: str, outcome: Declined
 ) -> None:
     fake.declines["pm_1"] = decline_code
@@ -131,7 +133,9 @@ async def test_a_decline_is_soft_or_hard_as_rule_22_has_it(
     assert fake.taken == []
 
 
-async def test_a_payment_method_alone_is_charged_with_its_customer(fake: FakeGateway, gateway: StripeGateway) -> None:
+async def test_a_payment_method_without_a_customer_prefix_is_charged_with_its_customer(
+    fake: FakeGateway, gateway: StripeGateway
+) -> None:
     assert await gateway.charge(request(payment_method="pm_7"), 0) == Taken("pi_1")
 
 
@@ -143,14 +147,16 @@ async def test_a_payment_method_alone_is_charged_with_its_customer(fake: FakeGat
         ({"amount": "0.013"}, "amount_not_chargeable"),
     ],
 )
-async def test_what_can_never_be_charged_is_a_hard_failure(
+async def test_a_charge_that_can_never_succeed_is_a_hard_failure(
     fake: FakeGateway, gateway: StripeGateway, fields: dict[str, str], code: str
 ) -> None:
     assert await gateway.charge(request(**fields), 0) == Declined(code, retryable=False)
     assert fake.taken == []
 
 
-async def test_money_taken_before_its_payment_method_went_is_still_known(fake: FakeGateway, gateway: StripeGateway) -> None:
+async def test_money_taken_before_the_payment_method_was_removed_is_still_found(
+    fake: FakeGateway, gateway: StripeGateway
+) -> None:
     await gateway.charge(request(payment_method="pm_7"), 0)
     for intent in fake.intents.values():
         assert intent["status"] == "succeeded"

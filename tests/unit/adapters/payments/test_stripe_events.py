@@ -1,4 +1,4 @@
-"""Stripe's webhooks: signature first, each once, the same command as the agent's."""
+"""Stripe's webhooks: the signature is checked, each event is published once, as the same command as the agent's."""
 
 import time
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ APP = "rater"
 
 
 class Published(list[tuple[str, bytes]]):
-    """What came out; `fails` makes Kafka unreachable."""
+    """The published commands. `fails`: Kafka is unreachable."""
 
     fails = False
 
@@ -62,12 +62,12 @@ async def test_a_decline_becomes_the_command_the_agent_would_send(client: TestCl
     assert published == [("contoso", command_of(request(), Declined("lost", retryable=False)))]
 
 
-async def test_an_event_that_comes_again_is_published_once(client: TestClient[Any, Any], published: Published) -> None:
+async def test_a_repeated_event_is_published_once(client: TestClient[Any, Any], published: Published) -> None:
     assert [await post(client, event(intent())) for _ in range(3)] == [200] * 3
     assert len(published) == 1
 
 
-async def test_what_kafka_did_not_take_is_refused_so_that_stripe_sends_it_again(
+async def test_if_kafka_fails_the_answer_is_500_so_that_stripe_sends_it_again(
     client: TestClient[Any, Any], published: Published
 ) -> None:
     published.fails = True
@@ -89,26 +89,28 @@ async def test_what_kafka_did_not_take_is_refused_so_that_stripe_sends_it_again(
     ],
     ids=["none", "nonsense", "wrong", "other secret", "other body", "too old"],
 )
-async def test_without_a_right_and_fresh_signature_nothing_is_taken(
+async def test_without_a_valid_and_recent_signature_nothing_is_published(
     client: TestClient[Any, Any], published: Published, header: str
 ) -> None:
     assert await post(client, event(intent()), header) == 400
     assert published == []
 
 
-async def test_a_signature_of_four_minutes_ago_is_still_right(client: TestClient[Any, Any], published: Published) -> None:
+async def test_a_four_minutes_old_signature_is_valid(client: TestClient[Any, Any], published: Published) -> None:
     body = event(intent())
     assert await post(client, body, signature(body, int(time.time()) - 240)) == 200
     assert len(published) == 1
 
 
 @pytest.mark.parametrize("body", ["", "{", "[]", '{"id": 1}', "\udcff".encode("utf-8", "surrogateescape").decode("latin-1")])
-async def test_a_signed_body_that_is_no_event_is_refused(client: TestClient[Any, Any], published: Published, body: str) -> None:
+async def test_a_signed_body_that_is_not_an_event_is_refused(
+    client: TestClient[Any, Any], published: Published, body: str
+) -> None:
     assert await post(client, body) == 400
     assert published == []
 
 
-async def test_a_body_that_is_no_text_is_refused(client: TestClient[Any, Any]) -> None:
+async def test_a_body_that_is_not_text_is_refused(client: TestClient[Any, Any]) -> None:
     response = await client.post(PATH, data=b"\xff\xfe", headers={"Stripe-Signature": "t=1,v1=00"})
     assert response.status == 400
 
@@ -123,14 +125,14 @@ async def test_a_body_that_is_no_text_is_refused(client: TestClient[Any, Any]) -
     ],
     ids=["another deployment", "no metadata", "broken", "tampered"],
 )
-async def test_a_payment_that_is_not_ours_is_left_alone(
+async def test_a_payment_of_another_deployment_is_ignored(
     client: TestClient[Any, Any], published: Published, other: dict[str, Any]
 ) -> None:
     assert await post(client, event(other)) == 200
     assert published == []
 
 
-async def test_what_was_taken_is_credited_even_if_it_is_not_what_was_asked_for(
+async def test_the_amount_taken_is_credited_even_if_another_was_requested(
     client: TestClient[Any, Any], published: Published
 ) -> None:
     await post(client, event(intent(amount_received=1500)))

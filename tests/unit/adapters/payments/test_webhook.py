@@ -1,4 +1,4 @@
-"""The operator's own payment service, behind a signed webhook."""
+"""The webhook gateway against a payment service over HTTP."""
 
 from collections.abc import AsyncIterator
 
@@ -7,7 +7,7 @@ import pytest
 from rater.adapters.payments.gateway import Declined, Taken, Unresolved
 from rater.adapters.payments.webhook import WebhookGateway
 from rater.adapters.standard_webhooks import SecretError, read_secret, signed_headers
-from tests.fake_gateway import OPERATOR_KEY, FakeGateway, Fault
+from tests.fake_gateway import OPERATOR_KEY, FakeGateway, GatewayFault
 from tests.unit.adapters.payments.requests import request
 
 
@@ -18,14 +18,16 @@ async def gateway(fake: FakeGateway) -> AsyncIterator[WebhookGateway]:
     await made.close()
 
 
-async def test_a_signed_charge_is_taken_once_however_often_it_is_sent(fake: FakeGateway, gateway: WebhookGateway) -> None:
+async def test_a_charge_sent_several_times_takes_the_money_once(fake: FakeGateway, gateway: WebhookGateway) -> None:
     assert [await gateway.charge(request(), 0) for _ in range(3)] == [Taken("payment-1")] * 3
     (charged,) = fake.taken
     assert (charged.amount, charged.currency, charged.card) == ("20.00", "USD", "cus_1/pm_1")
 
 
 @pytest.mark.parametrize("fault", ["drop_before", "drop_after", "unavailable", "processing"])
-async def test_what_is_not_answered_is_asked_again(fake: FakeGateway, gateway: WebhookGateway, fault: Fault) -> None:
+async def test_a_charge_without_an_answer_can_be_repeated(
+    fake: FakeGateway, gateway: WebhookGateway, fault: GatewayFault
+) -> None:
     fake.fault = lambda _, __, call: fault if call == 1 else ""
     with pytest.raises(Unresolved):
         await gateway.charge(request(), 0)
@@ -33,7 +35,7 @@ async def test_what_is_not_answered_is_asked_again(fake: FakeGateway, gateway: W
     assert len(fake.taken) == 1
 
 
-async def test_only_a_service_that_is_still_at_it_is_not_to_blame(fake: FakeGateway, gateway: WebhookGateway) -> None:
+async def test_a_service_that_is_still_processing_is_not_blamed(fake: FakeGateway, gateway: WebhookGateway) -> None:
     fake.fault = lambda *_: "processing"
     with pytest.raises(Unresolved) as unresolved:
         await gateway.charge(request(), 0)
@@ -41,7 +43,7 @@ async def test_only_a_service_that_is_still_at_it_is_not_to_blame(fake: FakeGate
 
 
 @pytest.mark.parametrize(("code", "retryable"), [("insufficient_funds", True), ("stolen", False)])
-async def test_a_decline_is_hard_where_rule_22_says_so(
+async def test_a_decline_is_hard_if_rule_22_says_so(
     fake: FakeGateway, gateway: WebhookGateway, code: str, retryable: bool
 ) -> None:
     fake.declines["cus_1/pm_1"] = code
@@ -57,13 +59,13 @@ async def test_a_wrong_signature_is_refused_by_the_service(fake: FakeGateway) ->
 
 
 def test_the_signature_is_that_of_the_standard_webhooks_specification() -> None:
-    """The specification's own example."""
+    """The example in the specification."""
     key = read_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     headers = signed_headers(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 @pytest.mark.parametrize("text", ["whsec_c2hvcnQ=", "whsec_no base64", ""])
-def test_what_is_no_secret_is_refused(text: str) -> None:
+def test_an_invalid_secret_is_refused(text: str) -> None:
     with pytest.raises(SecretError):
         read_secret(text)

@@ -1,4 +1,4 @@
-"""How the demo shows itself: a live screen where there is a terminal, plain lines where there is none."""
+"""The demo's output while calls come in: a live screen on a terminal, otherwise plain lines."""
 
 import time
 from types import TracebackType
@@ -10,18 +10,18 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from rater.demo.tally import Tally, amounts, counts
+from rater.demo.totals import Totals, amounts, counts
 
 _PLAIN_EVERY_S = 2.0
 _STATUS_STYLE = {"active": "green", "low": "yellow", "suspended": "red"}
 
 
-class View:
-    """Context manager around the traffic; `update` as often as you like, `event` for each line worth it."""
+class Display:
+    """Context manager to show `totals`. Call `update` regularly, and `event` for each line of `Totals.take`."""
 
-    def __init__(self, console: Console, tally: Tally) -> None:
+    def __init__(self, console: Console, totals: Totals) -> None:
         self._console = console
-        self._tally = tally
+        self._totals = totals
         self._live = Live(console=console, refresh_per_second=8, transient=True) if console.is_terminal else None
         self._start_s = time.monotonic()
         self._shown_s = 0.0
@@ -36,12 +36,12 @@ class View:
             self._live.stop()
 
     def event(self, line: str) -> None:
-        """Something happened on an account."""
+        """Show a line about an account; the live screen has it already."""
         if self._live is None:
             self._console.print(f"  {line}", highlight=False, soft_wrap=True)
 
     def update(self) -> None:
-        """Show where things stand."""
+        """Refresh the screen; without a terminal print a line from time to time."""
         now_s = time.monotonic()
         if self._live is not None:
             self._live.update(self._screen())
@@ -50,27 +50,27 @@ class View:
             self._console.print(self._headline(), highlight=False, soft_wrap=True)
 
     def _headline(self) -> str:
-        tally = self._tally
+        totals = self._totals
         elapsed_s = max(0.1, time.monotonic() - self._start_s)
         return (
-            f"{tally.published} CDRs in, {tally.rated} rated ({tally.rated / elapsed_s:.0f}/s), "
-            f"{tally.dead.total()} dead-lettered; published to committed: "
-            f"p50 {tally.latency_ms(50)} ms, p99 {tally.latency_ms(99)} ms"
+            f"{totals.published} CDRs in, {totals.rated} rated ({totals.rated / elapsed_s:.0f}/s), "
+            f"{totals.dead_letters.total()} dead-lettered; latency "
+            f"p50 {totals.latency_ms(50)} ms, p99 {totals.latency_ms(99)} ms"
         )
 
     def _screen(self) -> Group:
-        tally = self._tally
+        totals = self._totals
         table = Table("organization", "status", "balance", "currency", "minutes used", "recharge", expand=True)
-        for org_id, state in sorted(tally.states.items()):
+        for org_id, state in sorted(totals.states.items()):
             used = ", ".join(f"{p['allowance_id']} {p['minutes_used']}/{p['minutes_total']}" for p in state["pools"])
             status = Text(state["status"], style=_STATUS_STYLE[state["status"]])
             table.add_row(org_id, status, state["balance"], state["currency"], used, state["auto_recharge"]["state"])
         paid = "\n".join(
             (
-                f"funded by: {counts(tally.funded_by)}",
-                f"charged: {amounts(tally.charged)}",
-                f"dead letters: {counts(tally.dead)}",
+                f"funded by: {counts(totals.funded_by)}",
+                f"charged: {amounts(totals.charged)}",
+                f"dead letters: {counts(totals.dead_letters)}",
             )
         )
-        events = Panel("\n".join(tally.events) or "none yet", title="events", title_align="left")
+        events = Panel("\n".join(totals.events) or "none yet", title="latest events", title_align="left")
         return Group(Text(self._headline(), style="bold"), table, Text(paid), events)

@@ -1,4 +1,4 @@
-"""The worker process of the demo: started, watched, and ended as an operator would."""
+"""The demo's `rater worker` process: started, watched and stopped as an operator would do it."""
 
 import asyncio
 import os
@@ -10,11 +10,11 @@ _TAIL_CHARACTERS = 3000
 
 
 class DemoError(Exception):
-    """The demo can't go on; the message says why."""
+    """The demo can't continue; the message says why."""
 
 
-class Worker:
-    """A `rater worker` with some agents. `check` it wherever something is awaited of it."""
+class WorkerProcess:
+    """A `rater worker` with these agents, its output in `log`. Call `check` regularly while you wait for it."""
 
     def __init__(self, agents: Sequence[str], settings: Mapping[str, str], log: Path) -> None:
         self._agents = agents
@@ -23,7 +23,7 @@ class Worker:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        """Start it; returns before it is ready."""
+        """Start it. Returns before it is ready."""
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "rater", "worker", "--agents", ",".join(self._agents)),
@@ -33,17 +33,17 @@ class Worker:
             )
 
     def check(self) -> None:
-        """Raise `DemoError` if it is no more."""
+        """Raise `DemoError` if it has ended."""
         if self._process is None or self._process.returncode is not None:
             raise self._ended()
 
     async def until_ended(self) -> None:
-        """Return when it has ended by itself, which it should not."""
+        """Wait for it to end by itself, which it shouldn't."""
         assert self._process is not None
         await self._process.wait()
 
     async def stop(self) -> None:
-        """Ask it to end, and wait for that. Raises `DemoError` if it ends with anything but 0."""
+        """Send SIGTERM and wait until it has ended. Raises `DemoError` if its exit code is not 0."""
         if self._process is not None:
             if self._process.returncode is None:
                 self._process.terminate()
@@ -52,4 +52,5 @@ class Worker:
 
     def _ended(self) -> DemoError:
         code = None if self._process is None else self._process.returncode
-        return DemoError(f"the worker ended with {code}:\n{self._log.read_text(errors='replace')[-_TAIL_CHARACTERS:]}")
+        tail = self._log.read_text(errors="replace")[-_TAIL_CHARACTERS:]
+        return DemoError(f"the worker ended with exit code {code}. The end of its log:\n{tail}")

@@ -1,7 +1,6 @@
-"""The operator's own payment service, as the demo plays it: behind the signed webhook, it takes every card but one.
+"""The demo's payment service: stands in for the operator's own behind the signed webhook. It accepts all cards but one.
 
-What it promises is what a real one must: it looks at the signature before anything else, and it takes the money once an id,
-however often it is asked.
+Like a real one it checks the signature first, and takes the money once per id, no matter how often it is called.
 """
 
 import asyncio
@@ -22,12 +21,12 @@ DECLINED_CARD = "card-declined"
 
 
 class PaymentService:
-    """Context manager around the service; `url` and `secret` are what the recharge agent is given."""
+    """Context manager around the service. `url` and `secret` are for the recharge agent's settings."""
 
     def __init__(self) -> None:
         self.url = ""
         self.secret = SECRET_PREFIX + b64encode(secrets.token_bytes(24)).decode()
-        self.taken: Counter[str] = Counter()  # by payment method
+        self.taken: Counter[str] = Counter()  # counted by payment method
         self.declined: Counter[str] = Counter()
         self._answers: dict[str, dict[str, Any]] = {}
         app = web.Application()
@@ -54,7 +53,7 @@ class PaymentService:
             return web.Response(status=401)
         if id_ not in self._answers:
             self._answers[id_] = self._take(msgspec.json.decode(body))
-            await asyncio.sleep(ANSWER_S)  # as long as a bank may take
+            await asyncio.sleep(ANSWER_S)  # banks take their time
         return web.json_response(self._answers[id_])
 
     def _is_signed(self, request: web.Request, id_: str, at_s: int, body: bytes) -> bool:

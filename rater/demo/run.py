@@ -1,8 +1,8 @@
-"""The demo from start to proof.
+"""Runs the demo from start to audit.
 
-A real broker and a real `rater worker` process with all its agents; catalog and organizations from the sample files; calls at
-a steady pace. Of what is outside, the payment service and the mail server are played here, over real HTTP and SMTP.
-At the end the books are audited against each other and against `rater simulate` over the very same records.
+The broker is real, and so is the `rater worker` process with all its agents. Catalog and organizations come from the sample
+files, calls come in at a steady rate. The demo itself plays the payment service and the mail server, over real HTTP and SMTP.
+At the end it audits the books and compares them with `rater simulate` over the same records.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ from rater.audit import Books, Finding, audit
 from rater.audit.second_opinion import compare, worker_order
 from rater.catalog import DeckDefaults, Loaded, check_organizations, check_plans, check_rates
 from rater.demo import mailbox
+from rater.demo.display import Display
 from rater.demo.mailbox import Mailbox
-from rater.demo.payments import PaymentService
-from rater.demo.tally import Tally, amounts, counts
+from rater.demo.payment_service import PaymentService
+from rater.demo.totals import Totals, amounts, counts
 from rater.demo.traffic import Traffic
-from rater.demo.view import View
-from rater.demo.worker import DemoError, Worker
+from rater.demo.worker_process import DemoError, WorkerProcess
 from rater.domain import moments
 from rater.embedded import EmbeddedKafka
 from rater.kafka.clients import lag, producer, publish_rows, reader
@@ -47,7 +47,7 @@ BOUGHT_DAYS_AGO = 360
 
 @dataclass
 class Demo:
-    """One run. `calls_per_s` × `seconds` calls; `keep` leaves broker and worker running until Ctrl-C."""
+    """One run of the demo: `calls_per_s` × `seconds` calls. `keep`: leave broker and worker running until Ctrl-C."""
 
     console: Console
     calls_per_s: int = 150
@@ -61,29 +61,29 @@ class Demo:
     mailbox: Mailbox = field(default_factory=lambda: Mailbox(Path(tempfile.gettempdir()) / "rater-demo-mails"))
 
     async def run(self) -> int:
-        """Play it; gives the exit code."""
+        """Run the demo; returns the exit code: 1 if the audit finds a difference. Raises `DemoError`."""
         say = self.console.print
         with tempfile.TemporaryDirectory(prefix="rater-demo-") as name:
             directory = Path(name)
             say("Starting a Kafka broker …")
             async with EmbeddedKafka(directory / "kafka") as kafka, self.payments, self.mailbox:
                 await apply(kafka.bootstrap, self.topics)
-                say(f"Kafka is at {kafka.bootstrap}, {len(self.topics.definitions)} topics are made.")
+                say(f"Kafka is running at {kafka.bootstrap} with {len(self.topics.definitions)} topics.")
                 await self._load(kafka.bootstrap)
-                worker = Worker(AGENTS, self._settings(kafka.bootstrap, directory), directory / "worker.log")
+                worker = WorkerProcess(AGENTS, self._settings(kafka.bootstrap, directory), directory / "worker.log")
                 try:
                     await worker.start()
-                    tally = await self._traffic(kafka.bootstrap, worker)
+                    totals = await self._traffic(kafka.bootstrap, worker)
                     if self.keep:
-                        self._report(tally)
-                        say(f"\nBroker and worker go on: --bootstrap {kafka.bootstrap}. Ctrl-C ends them.")
+                        self._report(totals)
+                        say(f"\nBroker and worker keep running: --bootstrap {kafka.bootstrap}. Ctrl-C stops them.")
                         await _until_interrupted(worker)
                 finally:
                     await worker.stop()
-                return 0 if self.keep else self._report(tally)
+                return 0 if self.keep else self._report(totals)
 
     def _settings(self, bootstrap: str, directory: Path) -> dict[str, str]:
-        """What the worker is given, in its environment."""
+        """The worker's settings, for its environment."""
         return {
             "RATER_BOOTSTRAP": bootstrap,
             "RATER_APP_ID": APP_ID,
@@ -101,25 +101,25 @@ class Demo:
         started_s = time.monotonic()
         topics = self.topics
         with resource("samples", "pstn-rates-2025-10.csv").open(newline="") as lines:
-            deck = _sound(check_rates(lines, DeckDefaults()))
+            deck = _checked(check_rates(lines, DeckDefaults()))
         with resource("samples", "rates-illustrative.csv").open(newline="") as lines:
-            more = _sound(check_rates(lines, DeckDefaults()))
-        plans = _sound(check_plans(resource("samples", "plans.json").read_text()))
+            more = _checked(check_rates(lines, DeckDefaults()))
+        plans = _checked(check_plans(resource("samples", "plans.json").read_text()))
         self.before += await publish_rows(bootstrap, topics.rate, deck + more)
         self.before += await publish_rows(bootstrap, topics.plan, plans)
         took_s = time.monotonic() - started_s
         self.console.print(
-            f"Loaded the rate deck of October 2025 ({len(deck)} prefixes), {len(more)} illustrative rates and"
+            f"Loaded the rate deck of October 2025 ({len(deck)} prefixes), {len(more)} sample rates and"
             f" {len(plans)} plans in {took_s:.1f} s.",
             soft_wrap=True,
         )
 
-    async def _traffic(self, bootstrap: str, worker: Worker) -> Tally:
-        """Organizations, then calls, watched until everything published is committed."""
+    async def _traffic(self, bootstrap: str, worker: WorkerProcess) -> Totals:
+        """Publish organizations, then calls, and watch the outputs until everything is processed."""
         topics = self.topics
         organizations = resource("samples", "organizations.json").read_text()
-        commands = _sound(check_organizations(organizations))
-        tally = Tally(topics)
+        commands = _checked(check_organizations(organizations))
+        totals = Totals(topics)
         read = [
             topics.rated,
             topics.ledger,
@@ -130,23 +130,25 @@ class Demo:
             topics.notification,
         ]
         async with reader(bootstrap, read) as consumer, producer(bootstrap) as out:
-            view = View(self.console, tally)
-            watching = asyncio.create_task(self._watch(consumer, tally, view))
+            display = Display(self.console, totals)
+            watching = asyncio.create_task(self._watch(consumer, totals, display))
             try:
                 self.before += await publish_rows(bootstrap, topics.command, commands)
                 self.before.append(await self._buy_long_ago(out))
                 await self._until_committed(bootstrap, worker, watching)
-                self.console.print(f"{len(commands)} commands made {len(tally.states)} organizations. Calls begin.\n")
-                with view:
-                    await self._publish_calls(out, tally, view, msgspec.json.decode(organizations))
-                    await self._until_settled(bootstrap, worker, consumer, tally, watching)
+                self.console.print(
+                    f"Created {len(totals.states)} organizations with {len(commands)} commands. Now calls come in.\n"
+                )
+                with display:
+                    await self._publish_calls(out, totals, display, msgspec.json.decode(organizations))
+                    await self._until_settled(bootstrap, worker, consumer, totals, watching)
             finally:
                 watching.cancel()
                 await asyncio.wait([watching])
-        return tally
+        return totals
 
     async def _buy_long_ago(self, out: AIOKafkaProducer) -> LogRecord:
-        """Credit that was bought nearly a year ago: the timer warns of its expiry."""
+        """Publish a purchase of nearly a year ago, so that the timer warns that its credit expires soon."""
         bought_ms = time.time_ns() // 1_000_000 - BOUGHT_DAYS_AGO * 86_400_000
         command = {
             "command_id": "demo:long-ago",
@@ -160,27 +162,27 @@ class Demo:
         return record
 
     async def _publish_calls(
-        self, out: AIOKafkaProducer, tally: Tally, view: View, organizations: Sequence[dict[str, Any]]
+        self, out: AIOKafkaProducer, totals: Totals, display: Display, organizations: Sequence[dict[str, Any]]
     ) -> None:
         traffic = Traffic(organizations, SEED)
         start_s = time.monotonic()
         total = int(self.calls_per_s * self.seconds)
         acknowledgements = []
-        while tally.published < total:
+        while totals.published < total:
             due = min(total, int((time.monotonic() - start_s) * self.calls_per_s) + 1)
-            for org_id, value in traffic.calls(due - tally.published, time.time()):
+            for org_id, value in traffic.calls(due - totals.published, time.time()):
                 record = LogRecord(self.topics.cdr, time.time_ns() // 1_000_000, org_id.encode(), value)
                 acknowledgements.append(await out.send(record.topic, value, key=record.key, timestamp_ms=record.timestamp))
                 self.calls.append(record)
-                tally.published += 1
-            view.update()
+                totals.published += 1
+            display.update()
             await asyncio.sleep(TICK_S)
         await out.flush()
         for acknowledgement in acknowledgements:
             await acknowledgement
 
-    async def _watch(self, consumer: Any, tally: Tally, view: View) -> None:
-        """Read what is committed."""
+    async def _watch(self, consumer: Any, totals: Totals, display: Display) -> None:
+        """Read committed records, update the totals and show them."""
         while True:
             for records in (await consumer.getmany(timeout_ms=100)).values():
                 for found in records:
@@ -188,94 +190,95 @@ class Demo:
                     if record.topic == self.topics.command:
                         self.commands.append(record)
                         continue
-                    for line in tally.take(record, time.time_ns() // 1_000_000):
-                        view.event(line)
-            view.update()
+                    for line in totals.take(record, time.time_ns() // 1_000_000):
+                        display.event(line)
+            display.update()
 
-    async def _until_committed(self, bootstrap: str, worker: Worker, watching: "asyncio.Task[None]") -> None:
-        """Return when the worker has committed all input there is."""
+    async def _until_committed(self, bootstrap: str, worker: WorkerProcess, watching: "asyncio.Task[None]") -> None:
+        """Wait until the worker has committed all input. Raises `DemoError` after `DONE_TIMEOUT_S`."""
         deadline_s = time.monotonic() + DONE_TIMEOUT_S
         while await lag(bootstrap, self.topics, APP_ID):
             worker.check()
             if watching.done():
                 watching.result()
             if time.monotonic() > deadline_s:
-                raise DemoError(f"the worker has not caught up within {DONE_TIMEOUT_S:.0f} s")
+                raise DemoError(f"the worker did not catch up within {DONE_TIMEOUT_S:.0f} s")
             await asyncio.sleep(TICK_S)
 
     async def _until_settled(
         self,
         bootstrap: str,
-        worker: Worker,
+        worker: WorkerProcess,
         consumer: Any,
-        tally: Tally,
+        totals: Totals,
         watching: "asyncio.Task[None]",
     ) -> None:
-        """Return when all input is committed, all output seen, every recharge asked for answered, and everybody told."""
+        """Wait until all input is committed, all output is read, every recharge answered and every mail sent."""
         deadline_s = time.monotonic() + DONE_TIMEOUT_S
         while True:
             await self._until_committed(bootstrap, worker, watching)
             await self._until_read(consumer, watching)
-            if not tally.recharging() and not tally.untold:
+            if not totals.recharging() and not totals.undelivered:
                 return
             if time.monotonic() > deadline_s:
-                raise DemoError(f"no answer to the recharge of {tally.recharging()}, or no mail about {tally.untold}")
+                raise DemoError(f"recharges without an answer: {totals.recharging()}; mails not sent: {totals.undelivered}")
 
     async def _until_read(self, consumer: Any, watching: "asyncio.Task[None]") -> None:
-        """Return when everything committed has been seen."""
+        """Wait until the watcher has read everything that is committed."""
         ends = await consumer.end_offsets(list(consumer.assignment()))
         while any([await consumer.position(tp) < end for tp, end in ends.items()]):
             if watching.done():
                 watching.result()
             await asyncio.sleep(TICK_S)
-        await asyncio.sleep(TICK_S)  # for the watcher to take what its last poll brought
+        await asyncio.sleep(TICK_S)  # so that the watcher can take the records of its last poll
 
-    def _report(self, tally: Tally) -> int:
+    def _report(self, totals: Totals) -> int:
         say = partial(self.console.print, soft_wrap=True)
-        books = Books.of(self.topics, tally.records)
-        duplicates = tally.published - tally.rated - tally.dead.total()
+        books = Books.of(self.topics, totals.records)
+        duplicates = totals.published - totals.rated - totals.dead_letters.total()
         say("\n[bold]Summary[/bold]")
-        say(f"  CDRs in         {tally.published}")
-        say(f"  rated           {tally.rated}: {counts(tally.funded_by)}")
-        say(f"  dead-lettered   {tally.dead.total()}: {counts(tally.dead)}")
+        say(f"  CDRs in         {totals.published}")
+        say(f"  rated           {totals.rated}: {counts(totals.funded_by)}")
+        say(f"  dead-lettered   {totals.dead_letters.total()}: {counts(totals.dead_letters)}")
         say(f"  duplicates      {duplicates}")
-        say(f"  charged         {amounts(tally.charged)}")
-        say(f"  unfunded        {amounts(tally.unfunded)}")
-        say(f"  events          {counts(tally.event_types)}")
-        say(f"  service         suspended: {counts(tally.suspensions)}; returned: {counts(tally.returns)}")
+        say(f"  charged         {amounts(totals.charged)}")
+        say(f"  unfunded        {amounts(totals.unfunded)}")
+        say(f"  events          {counts(totals.event_types)}")
+        say(f"  service         suspended: {counts(totals.suspensions)}; restored: {counts(totals.restorations)}")
         say(f"  payments        taken: {counts(self.payments.taken)}; declined: {counts(self.payments.declined)}")
-        say(f"  mails           {len(self.mailbox.subjects)}, to be looked at in {self.mailbox.folder}")
-        say(f"  latency         p50 {tally.latency_ms(50)} ms, p99 {tally.latency_ms(99)} ms, publish to committed output")
+        say(f"  mails           {len(self.mailbox.subjects)}; read them in {self.mailbox.folder}")
+        latency = f"p50 {totals.latency_ms(50)} ms, p99 {totals.latency_ms(99)} ms"
+        say(f"  latency         {latency}, from publishing a CDR to its committed output")
         findings = audit(books)
         loaded = {record.value for record in self.before}
         live = [*self.calls, *(record for record in self.commands if record.value not in loaded)]
         log = worker_order(self.topics, self.before, live, books)
         findings += compare(self.topics, log, books)
-        if tally.rated + tally.dead.total() > tally.published or duplicates < 0:
-            findings.append(Finding("all", "more came out than went in"))
+        if totals.rated + totals.dead_letters.total() > totals.published or duplicates < 0:
+            findings.append(Finding("all", "more calls came out than went in"))
         say("\n[bold]Audit[/bold]")
         for finding in findings:
             say(f"  [red]{finding}[/red]")
         transactions = sum(len(account.ledger) for account in books.accounts.values())
         say(
-            f"  {transactions} ledger transactions of {len(books.accounts)} organizations, added up and held against the"
-            f" states, the rated calls\n  and `rater simulate` over the same {len(log)} records:"
+            f"  Added up {transactions} ledger transactions of {len(books.accounts)} organizations, and compared them with"
+            f" states and rated calls,\n  and with `rater simulate` over the same {len(log)} records:"
         )
         say("  [red]they differ[/red]" if findings else "  [green]every balance agrees, to the last millionth[/green]")
         say("\n[bold]Next[/bold]")
-        say("  rater demo --keep                  leaves it running to play with")
-        say("  rater load rates FILE --dry-run    checks a rate deck of your own")
-        say("  rater simulate LOG                 rates a log of yours without Kafka; docs/contract.md says its form")
+        say("  rater demo --keep                  keeps everything running for you to try things")
+        say("  rater load rates FILE --dry-run    checks your own rate deck")
+        say("  rater simulate LOG                 rates your own log without Kafka; docs/contract.md describes its format")
         return 1 if findings else 0
 
 
-def _sound(loaded: Loaded) -> list[tuple[str, dict[str, Any]]]:
+def _checked(loaded: Loaded) -> list[tuple[str, dict[str, Any]]]:
     if loaded.faults:
         raise DemoError(f"a sample file is faulty: {loaded.faults[0]}")
     return loaded.rows
 
 
-async def _until_interrupted(worker: Worker) -> None:
+async def _until_interrupted(worker: WorkerProcess) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

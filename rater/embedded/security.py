@@ -1,7 +1,7 @@
-"""An embedded cluster that lets in only whom it knows, and lets them do only what they may: TLS, SCRAM users, ACLs.
+"""Security for an embedded cluster: TLS, SCRAM users and ACLs.
 
-Clients come in by SASL_SSL alone; the controllers' listener stays in the clear on loopback. Rights are Kafka's own, by its
-standard authorizer: what is not granted is refused. For tests: passwords stand in a command line and a folder.
+Clients can connect only with SASL_SSL; the controllers' listener is unencrypted, on loopback. Kafka's standard authorizer
+refuses everything that is not granted. Only for tests: the passwords appear on a command line and in a folder.
 """
 
 from __future__ import annotations
@@ -12,23 +12,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["ADMIN", "Guard"]
+__all__ = ["ADMIN", "ClusterSecurity"]
 
-#: The user that brokers are among each other, and that may do everything.
+#: The user of the brokers among themselves. It may do everything.
 ADMIN = "admin"
 _MECHANISM = "SCRAM-SHA-512"
 
 
 @dataclass(frozen=True)
-class Guard:
-    """`certificate`: a PEM file with the brokers' key (PKCS #8) and certificate, for 127.0.0.1. `users`: name → password."""
+class ClusterSecurity:
+    """`certificate`: a PEM file with the brokers' key (PKCS #8) and certificate for 127.0.0.1. `ca`: the CA, as PEM. `users`:
+    name → password, with `ADMIN` among them.
+    """
 
     certificate: Path
     ca: Path
     users: Mapping[str, str] = field(repr=False)
 
     def properties(self, host: str, port: int, controller_port: int) -> dict[str, str]:
-        """Broker settings, over the plain ones."""
+        """Broker settings that override the unsecured ones."""
         login = "org.apache.kafka.common.security.scram.ScramLoginModule required"
         return {
             "listeners": f"SASL_SSL://{host}:{port},CONTROLLER://{host}:{controller_port}",
@@ -46,11 +48,11 @@ class Guard:
             "ssl.truststore.location": str(self.ca),
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             "allow.everyone.if.no.acl.found": "false",
-            "super.users": f"User:{ADMIN};User:ANONYMOUS",  # who is anonymous came by the controllers' own listener
+            "super.users": f"User:{ADMIN};User:ANONYMOUS",  # only the controllers' listener has anonymous clients
         }
 
     def format_arguments(self) -> list[str]:
-        """What tells a new storage its users."""
+        """Arguments of Kafka's storage tool that create the users in a new storage."""
         return [
             argument
             for user, password in self.users.items()
@@ -58,7 +60,7 @@ class Guard:
         ]
 
     def wrapped(self, connection: socket.socket) -> ssl.SSLSocket:
-        """A connection that only wants to know whether anybody answers."""
+        """The connection with TLS, for checking whether the broker answers. It verifies the CA but not the host name."""
         context = ssl.create_default_context(cafile=str(self.ca))
         context.check_hostname = False
         return context.wrap_socket(connection)

@@ -1,4 +1,4 @@
-"""What this installation is made of: rater, Python, the libraries it is pinned to, the compiled core, time zones."""
+"""This installation: versions of rater, Python and libraries, the compiled core, time zone data."""
 
 import platform
 import re
@@ -9,18 +9,18 @@ from importlib import metadata
 from pathlib import Path
 
 from rater import __version__, compiled
-from rater.doctor.findings import Finding, fault, listed, note, ok
+from rater.doctor.findings import DoctorFinding, fault, listed, note, ok
 
 _DISTRIBUTION = "call-rater"
 _PIN = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?\s*==\s*([^\s;,]+)")
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
-_LOCK = Path(__file__).parent.parent.parent / "uv.lock"  # in a checkout alone
+_LOCK = Path(__file__).parent.parent.parent / "uv.lock"  # only in a checkout
 _ZONE = "America/New_York"
-_REPAIR = "make sure of it: uv sync --frozen, or reinstall call-rater"
+_REPAIR = "uv sync --frozen, or reinstall call-rater"
 
 
-def look() -> list[Finding]:
-    """Look at what is installed; asks nobody."""
+def check() -> list[DoctorFinding]:
+    """Check what is installed; asks no broker."""
     required = _required()
     found = {name: _installed(name) for name in required}
     return [
@@ -33,8 +33,11 @@ def look() -> list[Finding]:
 
 def judge_libraries(
     required: Mapping[str, str | None], installed: Mapping[str, str | None], locked: Mapping[str, str]
-) -> list[Finding]:
-    """`required`: library → the one version it must have, None for any; `locked`: what a checkout was tested with."""
+) -> list[DoctorFinding]:
+    """All arguments map library → version.
+
+    `required`: the pinned version, None if any will do. `installed`: None if missing. `locked`: what the tests ran with.
+    """
     findings = []
     pins = {name: pin for name, pin in required.items() if pin is not None}
     missing = [name for name in required if installed[name] is None]
@@ -42,7 +45,7 @@ def judge_libraries(
         findings.append(fault("versions.missing", f"not installed: {listed(missing)}", _REPAIR))
     wrong = [f"{name} {installed[name]}, not {pin}" for name, pin in pins.items() if installed[name] not in (None, pin)]
     if wrong:
-        what = f"{listed(wrong)}: the engine leans on what just those versions do inside"
+        what = f"{listed(wrong)}: the engine depends on internals of exactly these versions"
         findings.append(fault("versions.pinned", what, _REPAIR))
     elif not missing:
         findings.append(ok("versions.pinned", ", ".join(f"{name} {pin}" for name, pin in pins.items()) + ", as pinned"))
@@ -52,22 +55,25 @@ def judge_libraries(
         if name not in pins and name in locked and installed[name] not in (None, locked[name])
     ]
     if others:
-        findings.append(note("versions.not_as_locked", listed(others), "uv sync --frozen gives what the tests ran with"))
+        findings.append(
+            note("versions.not_as_locked", listed(others), "uv sync --frozen installs the versions the tests ran with")
+        )
     return findings
 
 
-def judge_core(*, is_compiled: bool) -> Finding:
-    """The core may run as source: the same results, more slowly."""
+def judge_core(*, is_compiled: bool) -> DoctorFinding:
+    """Without the compiled core the results are the same, only slower."""
     if is_compiled:
         return ok("versions.core", "the core is compiled")
-    return note("versions.core", "the core runs as Python source: the same results, more slowly", "python -m rater.compiled")
+    return note("versions.core", "the core runs as Python source: same results, but slower", "python -m rater.compiled")
 
 
-def judge_zones(*, has_zones: bool) -> list[Finding]:
-    """Months are counted in an organization's own time zone (rule 11)."""
+def judge_zones(*, has_zones: bool) -> list[DoctorFinding]:
+    """Months need the organization's time zone (rule 11)."""
     if has_zones:
         return []
-    return [fault("versions.no_time_zones", f"no time zone data: {_ZONE} is unknown (rule 11)", "pip install tzdata")]
+    what = f"no time zone data: {_ZONE} is unknown, and months need it (rule 11)"
+    return [fault("versions.no_time_zones", what, "pip install tzdata")]
 
 
 def _required() -> dict[str, str | None]:

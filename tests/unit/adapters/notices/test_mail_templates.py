@@ -1,4 +1,4 @@
-"""What a mail says, and that nothing in it can say more than that."""
+"""What a mail says, and that no name can inject headers or HTML."""
 
 from email.message import EmailMessage
 from html.parser import HTMLParser
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rater.adapters.notices import Undeliverable
-from rater.adapters.notices.letter import Letters
+from rater.adapters.notices.mail_templates import MailTemplates
 from rater.domain.outputs import NOTIFIED, Notification
 
 MONEY = {"amount": "20.00", "currency": "EUR", "balance": "31.40", "command_id": "c"}
@@ -16,8 +16,8 @@ BALANCE = {"balance": "-0.25", "currency": "EUR"}
 LOT = {"lot_id": "purchase:1", "expires_at": "2026-12-24T10:00:00Z", **MONEY}
 FAILED = {"recharge_id": "contoso:1", "code": "insufficient_funds", "attempt": 1, **MONEY}
 POOL = {"plan_id": "dom", "allowance_id": "near", "month": "2026-11", "minutes_total": 6900, "minutes_used": 5520}
-#: Kind of event → its data, as the core writes it, and what the mail must say.
-KINDS: list[tuple[str, dict[str, Any], list[str]]] = [
+#: Event type, its data as the core writes it, and phrases the mail must contain.
+EVENTS: list[tuple[str, dict[str, Any], list[str]]] = [
     ("allowance.exhausted", POOL | {"minutes_used": 6900}, ["6900 minutes", "used up"]),
     ("allowance.low", POOL, ["5520 of 6900", "2026-11"]),
     ("auto_recharge.capped", {"cap": "max_per_day", "balance": "3.00"}, ["3.00", "a day", "Raise the limit"]),
@@ -44,7 +44,7 @@ def note(type_: str = "balance.low", data: dict[str, Any] | None = None, name: s
 
 
 def written(about: Notification, recipient: str = "a@contoso.example") -> EmailMessage:
-    return Letters("credit@rater.example").write(about, recipient)
+    return MailTemplates("credit@rater.example").render(about, recipient)
 
 
 def text_of(mail: EmailMessage) -> str:
@@ -54,7 +54,7 @@ def text_of(mail: EmailMessage) -> str:
 
 
 class Page(HTMLParser):
-    """The words of a page, and how its tags nest."""
+    """The words of an HTML page; checks that its tags nest properly."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -75,14 +75,14 @@ class Page(HTMLParser):
             self.words += data.split()
 
 
-@pytest.mark.parametrize(("type_", "data", "said"), KINDS)
+@pytest.mark.parametrize(("type_", "data", "said"), EVENTS)
 def test_it_says_what_happened_how_much_and_what_to_do(type_: str, data: dict[str, Any], said: list[str]) -> None:
     mail = written(note(type_, data))
     words = f"{mail['subject']} {text_of(mail)}"
     assert [phrase for phrase in said if phrase not in words] == []
 
 
-@pytest.mark.parametrize(("type_", "data", "said"), KINDS)
+@pytest.mark.parametrize(("type_", "data", "said"), EVENTS)
 def test_its_html_says_the_same_as_its_text(type_: str, data: dict[str, Any], said: list[str]) -> None:
     mail = written(note(type_, data))
     html = mail.get_body(("html",))
@@ -90,8 +90,8 @@ def test_its_html_says_the_same_as_its_text(type_: str, data: dict[str, Any], sa
     assert text_of(mail) in " ".join(Page(html.get_content()).words)
 
 
-def test_there_is_a_template_for_every_kind_of_event_somebody_is_told_of() -> None:
-    assert {type_ for type_, _, _ in KINDS} == NOTIFIED
+def test_every_event_type_that_is_notified_has_a_template() -> None:
+    assert {type_ for type_, _, _ in EVENTS} == NOTIFIED
 
 
 @pytest.mark.parametrize("name", ["Contoso\r\nBcc: everybody@x.example", "Contoso\nX: 1", "Con\x00toso", "Con\u2028toso"])
@@ -109,7 +109,7 @@ def test_no_name_can_add_html() -> None:
 
 
 @pytest.mark.parametrize("recipient", ["", "nobody", "a@b\r\nBcc: c@d.example", "a@b.example, c@d.example", "<a@b.example>"])
-def test_what_is_no_address_is_undeliverable(recipient: str) -> None:
+def test_an_invalid_address_is_undeliverable(recipient: str) -> None:
     with pytest.raises(Undeliverable):
         written(note(), recipient)
 
@@ -126,7 +126,7 @@ def test_names_in_any_script_arrive_as_they_are() -> None:
     assert "株式会社テールスピン" in text_of(mail)
 
 
-def test_a_template_of_the_operators_own_goes_before_ours(tmp_path: Path) -> None:
+def test_an_operators_template_replaces_ours(tmp_path: Path) -> None:
     (tmp_path / "balance.low.txt").write_text("Hello {{ name }}\n\nOnly {{ balance }} left.\n")
-    mail = Letters("credit@rater.example", tmp_path).write(note(), "a@contoso.example")
+    mail = MailTemplates("credit@rater.example", tmp_path).render(note(), "a@contoso.example")
     assert (mail["subject"], text_of(mail)) == ("Hello Contoso", "Only -0.25 left.")

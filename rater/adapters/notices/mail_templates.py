@@ -1,7 +1,7 @@
-"""What a mail says: a template a kind of event, as plain text and, from the same words, as HTML.
+"""Renders mails from templates, one per event type: plain text, and HTML from the same words.
 
-A template's first line is the subject, the paragraphs after it are the body. `templates/layout.html` is the HTML around them.
-A folder of the operator's own may hold any of them anew.
+The first line of a template is the subject, the paragraphs after it the body. `templates/layout.html` is the HTML around the
+paragraphs. Operators can replace any of these files with one of the same name in a folder of their own.
 """
 
 from datetime import datetime
@@ -23,36 +23,39 @@ _LAYOUT = "layout.html"
 _ID_BYTES = 16
 
 
-class Letters:
-    """Writes mails from `sender`, an address; `folder` holds templates that go before ours."""
+class MailTemplates:
+    """Renders mails from the address `sender`. `folder`: templates that replace those of the same name here.
+
+    Raises `Undeliverable` if `sender` is not a mail address.
+    """
 
     def __init__(self, sender: str, folder: Path | None = None) -> None:
         self._sender = _address(sender)
         folders = [path for path in (folder, _OWN) if path is not None]
         loader = jinja2.FileSystemLoader(folders)
-        # Plain text is escaped when it is put into HTML, not before.
+        # Plain text is escaped when it goes into the HTML, not before.
         self._texts = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701
         self._pages = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, autoescape=True)
 
-    def write(self, note: Notification, recipient: str) -> EmailMessage:
-        """The mail to one recipient, the same at every try. Raises `Undeliverable` when the address is none."""
+    def render(self, note: Notification, recipient: str) -> EmailMessage:
+        """The mail to one recipient, the same at every retry. Raises `Undeliverable` if `recipient` is not a mail address."""
         subject, text = self._words(note)
         html = self._pages.get_template(_LAYOUT).render(
             subject=subject, paragraphs=text.split("\n\n"), name=_one_line(note.name), org_id=note.org_id
         )
-        letter = EmailMessage(policy=SMTP)
-        letter["Subject"] = subject
-        letter["From"] = self._sender
-        letter["To"] = _address(recipient)
-        letter["Date"] = format_datetime(datetime.fromisoformat(note.at))
-        letter["Message-ID"] = f"<{_digest(note, recipient)}@{self._sender.domain}>"
-        letter["Auto-Submitted"] = "auto-generated"
-        letter.set_content(text + "\n")
-        letter.add_alternative(html, subtype="html")
-        return letter
+        mail = EmailMessage(policy=SMTP)
+        mail["Subject"] = subject
+        mail["From"] = self._sender
+        mail["To"] = _address(recipient)
+        mail["Date"] = format_datetime(datetime.fromisoformat(note.at))
+        mail["Message-ID"] = f"<{_digest(note, recipient)}@{self._sender.domain}>"
+        mail["Auto-Submitted"] = "auto-generated"
+        mail.set_content(text + "\n")
+        mail.add_alternative(html, subtype="html")
+        return mail
 
     def _words(self, note: Notification) -> tuple[str, str]:
-        """Subject and paragraphs."""
+        """Subject, and the body with one blank line between paragraphs."""
         at = f"{datetime.fromisoformat(note.at):%d %B %Y, %H:%M} UTC"
         rendered = self._texts.get_template(f"{note.type}.txt").render(
             name=_one_line(note.name), org_id=note.org_id, at=at, day=_day, **note.data
@@ -74,10 +77,10 @@ def _digest(note: Notification, recipient: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Nothing in it can begin another header, or be no character at all."""
+    """The text without control characters and line breaks, so that it can't start another mail header."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _day(moment: str) -> str:
-    """A moment of the data as a date."""
+    """An ISO 8601 instant as a date, like "24 December 2026"; templates call it `day`."""
     return f"{datetime.fromisoformat(moment):%d %B %Y}"

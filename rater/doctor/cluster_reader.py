@@ -1,14 +1,14 @@
-"""What the doctor asks of Kafka. Only questions: nothing here changes anything there, not even by being asked.
+"""Reads the state of a Kafka cluster without changing anything.
 
-So topics are asked about without being created, consumers read without a group, and a coordinator is looked for only of groups
-that are known to be there: Kafka makes its offsets topic for the first who looks. Each answer takes a few seconds at most.
+Some ordinary requests do change something, so they are avoided: asking for a topic must not create it, consumers read without a
+group, and the coordinator is requested only for groups known to exist, because Kafka creates its offsets topic when anyone asks
+for a coordinator. Each request times out after a few seconds.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -23,21 +23,12 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 
 from rater.doctor import protocol
+from rater.doctor.cluster_views import BrokerView, ClusterView, GroupView, LastBatch, PartitionView, TopicView
 from rater.kafka.connection import client_options, let_go
 from rater.kafka.header_names import read_any_header_name
 from rater.settings import Settings
 
-__all__ = [
-    "Cluster",
-    "GroupView",
-    "LastBatch",
-    "NodeView",
-    "PartitionView",
-    "TopicView",
-    "UnreachableError",
-    "View",
-    "connected",
-]
+__all__ = ["ClusterReader", "UnreachableError", "connected"]
 
 CONNECT_S = 6.0
 _ANSWER_MS = 4000
@@ -46,119 +37,43 @@ _NOT_ALLOWED = 29
 _POLL_MS = 200
 _FETCH_BYTES = 64 * 1024
 _READ_COMMITTED = 1
-_READ = 3  # Kafka's number of the operation
 
 read_any_header_name()
 
 
 class UnreachableError(Exception):
-    """No broker answers at the address there is."""
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionView:
-    number: int
-    leader: int
-    replicas: tuple[int, ...]
-    in_sync: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TopicView:
-    """`error` is Kafka's code, 0 for none; `may` the bits of what the user may do."""
-
-    error: int
-    may: int
-    partitions: tuple[PartitionView, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """The cluster as one broker describes it; `topics` are those that were asked for; `may`: with the cluster itself."""
-
-    brokers: dict[int, str]
-    controller: int
-    topics: dict[str, TopicView]
-    may: int = -1
-
-    def present(self) -> list[str]:
-        """The topics that are there and may be looked at."""
-        return [name for name, topic in self.topics.items() if topic.error == 0]
-
-    def unreadable(self, topics: Collection[str]) -> list[str]:
-        """Those of the topics that are not there, or may not be read."""
-        present = self.present()
-        return [name for name in topics if name not in present or not self.topics[name].may >> _READ & 1]
-
-    def partitions(self, topics: Collection[str]) -> list[TopicPartition]:
-        """The partitions with a leader of those of the topics that are there."""
-        return [
-            TopicPartition(name, p.number)
-            for name in topics
-            if name in self.topics
-            for p in self.topics[name].partitions
-            if p.leader >= 0
-        ]
-
-
-@dataclass(frozen=True, slots=True)
-class NodeView:
-    """A broker: the versions it speaks of each API, and the level of its metadata.version, supported and settled on."""
-
-    apis: dict[int, tuple[int, int]]
-    supported: int | None
-    settled: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class GroupView:
-    """A consumer group. `static`: members with an instance id. `owned`: partitions that any of them has."""
-
-    state: str
-    members: int = 0
-    static: int = 0
-    owned: frozenset[TopicPartition] = frozenset()
-    committed: Mapping[TopicPartition, int] | None = None
-    may: int = -1
-
-
-@dataclass(frozen=True, slots=True)
-class LastBatch:
-    """The last batch of a partition. A marker ends a transaction and bears the time of the broker that wrote it."""
-
-    timestamp_ms: int
-    is_marker: bool
+    """No broker answers at the configured address."""
 
 
 @asynccontextmanager
-async def connected(settings: Settings) -> AsyncIterator["Cluster"]:
-    """Raises UnreachableError within seconds where no broker answers."""
+async def connected(settings: Settings) -> AsyncIterator["ClusterReader"]:
+    """Connect for the duration of the block. Raises UnreachableError within seconds if no broker answers."""
     client = AIOKafkaClient(**client_options(settings.brokers), request_timeout_ms=_ANSWER_MS)
-    with _listening() as heard:
+    with _recorded_errors() as errors:
         try:
             try:
                 async with asyncio.timeout(CONNECT_S):
                     await client.bootstrap()
             except (KafkaError, OSError, TimeoutError, ValueError) as error:
-                why = f" ({heard[-1]})" if heard else ""
+                why = f" ({errors[-1]})" if errors else ""
                 raise UnreachableError(f"no broker answers at {settings.bootstrap}{why}") from error
-            yield Cluster(settings, client)
+            yield ClusterReader(settings, client)
         finally:
             await let_go(client.close())
 
 
-class Cluster:
-    """The cluster, to be asked. A question that is not answered raises KafkaError or TimeoutError."""
+class ClusterReader:
+    """Read-only requests to a cluster. All raise KafkaError or TimeoutError if there is no answer."""
 
     def __init__(self, settings: Settings, client: Any) -> None:
         self._settings = settings
         self._client = client
         self._answering: Any = None
 
-    async def view(self, topics: Collection[str]) -> View:
-        """Brokers and these topics."""
+    async def view(self, topics: Collection[str]) -> ClusterView:
+        """The brokers, and these topics."""
         answer = await self._ask(protocol.metadata(list(topics)))
-        return View(
+        return ClusterView(
             brokers={node_id: f"{host}:{port}" for node_id, host, port, _ in answer.brokers},
             controller=answer.controller_id,
             topics={
@@ -175,20 +90,20 @@ class Cluster:
             may=answer.authorized_operations,
         )
 
-    async def node(self, node_id: int) -> NodeView:
-        """What a broker speaks."""
+    async def node(self, node_id: int) -> BrokerView:
+        """The versions a broker supports."""
         answer = await self._ask(protocol.api_versions(), node_id)
-        supported, settled = protocol.features_of(answer)
+        supported, in_use = protocol.features_of(answer)
         apis = {key: (low, high) for key, low, high, _ in answer.api_versions}
-        return NodeView(apis, supported.get("metadata.version"), settled.get("metadata.version"))
+        return BrokerView(apis, supported.get("metadata.version"), in_use.get("metadata.version"))
 
     async def topic_configs(self, topics: Collection[str]) -> dict[str, dict[str, str]]:
-        """Kafka's settings of each topic; of one that may not be described there are none."""
+        """Topic → its settings. Topics whose settings this user may not see are omitted."""
         found = await self._configs(ConfigResourceType.TOPIC, list(topics), None) if topics else {}
         return {name: configs for name, (error, configs) in found.items() if error == 0}
 
-    async def broker_configs(self, view: View) -> dict[str, str] | None:
-        """The settings of the first broker that answers, or None where they may not be described."""
+    async def broker_configs(self, view: ClusterView) -> dict[str, str] | None:
+        """The settings of the first broker that answers; None if this user may not see them."""
         last: Exception = TimeoutError("no broker answers")
         for node_id in view.brokers:
             try:
@@ -199,17 +114,17 @@ class Cluster:
                 return None if error else configs
         raise last
 
-    async def groups(self, view: View) -> set[str]:
-        """The consumer groups there are, of those that this user may see."""
+    async def groups(self, view: ClusterView) -> set[str]:
+        """The consumer groups that exist and that this user may see."""
         answers = await asyncio.gather(*(self._ask(ListGroupsRequest(), node_id) for node_id in view.brokers))
         return {group for answer in answers for group, _ in answer.groups}
 
     async def sees_all_groups(self) -> bool:
-        """Whether a group that `groups` does not tell of is not there: whoever sees their offsets' topic sees all."""
+        """Whether `groups` returns all groups, as it does for users who may see the topic of their offsets."""
         return (await self.view([_OFFSETS_TOPIC])).topics[_OFFSETS_TOPIC].error != _NOT_ALLOWED
 
     async def group(self, group_id: str, partitions: Collection[TopicPartition]) -> GroupView:
-        """The members of a group that is there, and the offsets it has committed of these partitions."""
+        """The members of an existing group, and the offsets it has committed for these partitions."""
         coordinator = await self._ask(FindCoordinatorRequest(group_id, 0))
         _raise(coordinator.error_code)
         described = (await self._ask(protocol.describe_groups([group_id]), coordinator.coordinator_id)).groups[0]
@@ -231,7 +146,7 @@ class Cluster:
         return GroupView(state, len(members), static, frozenset(owned), committed, may)
 
     async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
-        """First offset and last stable offset of each."""
+        """Partition → its first offset and its last stable offset."""
         if not partitions:
             return {}
         async with self._consumer() as consumer:
@@ -240,7 +155,7 @@ class Cluster:
         return {tp: (first[tp], last[tp]) for tp in partitions}
 
     async def offsets_since(self, partitions: Collection[TopicPartition], since_ms: int) -> dict[TopicPartition, int]:
-        """The first offset of each with a record of that time or later; one without such a record is left out."""
+        """Partition → the offset of its first record at `since_ms` or later. Partitions without one are omitted."""
         if not partitions:
             return {}
         async with self._consumer() as consumer:
@@ -248,50 +163,33 @@ class Cluster:
         return {tp: held.offset for tp, held in found.items() if held is not None}
 
     async def read(self, spans: Mapping[TopicPartition, tuple[int, int]], take: Callable[[Any], None], within_s: float) -> bool:
-        """Give the committed records from offset to offset of each partition to `take`; False when time ran out first."""
-        left = {tp: end for tp, (start, end) in spans.items() if start < end}
-        if not left:
-            return True
-        deadline_s = _loop_time_s() + within_s
-        async with self._consumer() as consumer:
-            consumer.assign(list(left))
-            for tp in left:
-                consumer.seek(tp, spans[tp][0])
-            while left and _loop_time_s() < deadline_s:
-                for tp, records in (await consumer.getmany(*left, timeout_ms=_POLL_MS)).items():
-                    for record in records:
-                        if record.offset < left[tp]:
-                            take(record)
-                left = {tp: end for tp, end in left.items() if await consumer.position(tp) < end}
-        return not left
+        """Pass each partition's committed records between two offsets to `take`. Returns False if time ran out first."""
+
+        def take_all(_: TopicPartition, records: list[Any]) -> bool:
+            for record in records:
+                take(record)
+            return False
+
+        return not await self._scan(spans, take_all, within_s)
 
     async def oldest(
         self, spans: Mapping[TopicPartition, tuple[int, int]], within_s: float
     ) -> dict[TopicPartition, int | None]:
-        """The time of the first record from offset to offset of each: None where it could not be read in time.
+        """The timestamp in ms of the first committed record between two offsets of each partition.
 
-        A partition with no record there, but the ends of transactions alone, is left out.
+        None if it could not be read in time. Partitions with only transaction markers there are omitted.
         """
         found: dict[TopicPartition, int | None] = {}
-        left = {tp: end for tp, (start, end) in spans.items() if start < end}
-        if not left:
-            return found
-        deadline_s = _loop_time_s() + within_s
-        async with self._consumer(max_partition_fetch_bytes=_FETCH_BYTES) as consumer:
-            consumer.assign(list(left))
-            for tp in left:
-                consumer.seek(tp, spans[tp][0])
-            while left and _loop_time_s() < deadline_s:
-                for tp, records in (await consumer.getmany(*left, timeout_ms=_POLL_MS)).items():
-                    if records and records[0].offset < left[tp]:
-                        found[tp] = records[0].timestamp
-                        del left[tp]
-                        consumer.pause(tp)
-                left = {tp: end for tp, end in left.items() if await consumer.position(tp) < end}
-        return found | dict.fromkeys(left)
+
+        def take_first(tp: TopicPartition, records: list[Any]) -> bool:
+            found[tp] = records[0].timestamp
+            return True
+
+        unread = await self._scan(spans, take_first, within_s, max_partition_fetch_bytes=_FETCH_BYTES)
+        return found | dict.fromkeys(unread)
 
     async def last_batch(self, leader: int, partition: TopicPartition, end: int) -> LastBatch | None:
-        """The batch before the offset `end`; None where there is none any more."""
+        """The batch before offset `end`; None if it is gone. `leader`: the broker to ask."""
         topics = [(partition.topic, [(partition.partition, end - 1, _FETCH_BYTES)])]
         answer = await self._ask(FetchRequest(_POLL_MS, 1, _FETCH_BYTES, _READ_COMMITTED, topics), leader)
         error, records = answer.topics[0][1][0][1], answer.topics[0][1][0][-1]
@@ -303,13 +201,41 @@ class Cluster:
             last = LastBatch(batch.max_timestamp, batch.is_control_batch)
         return last
 
+    async def _scan(
+        self,
+        spans: Mapping[TopicPartition, tuple[int, int]],
+        take: Callable[[TopicPartition, list[Any]], bool],
+        within_s: float,
+        **options: Any,
+    ) -> set[TopicPartition]:
+        """Read each partition from its first to before its second offset; returns those not finished within `within_s`.
+
+        `take` gets the records as they come and returns True if it needs no more from that partition.
+        """
+        left = {tp: end for tp, (start, end) in spans.items() if start < end}
+        if not left:
+            return set()
+        deadline_s = _loop_time_s() + within_s
+        async with self._consumer(**options) as consumer:
+            consumer.assign(list(left))
+            for tp in left:
+                consumer.seek(tp, spans[tp][0])
+            while left and _loop_time_s() < deadline_s:
+                for tp, records in (await consumer.getmany(*left, timeout_ms=_POLL_MS)).items():
+                    wanted = [record for record in records if record.offset < left[tp]]
+                    if wanted and take(tp, wanted):
+                        del left[tp]
+                        consumer.pause(tp)
+                left = {tp: end for tp, end in left.items() if await consumer.position(tp) < end}
+        return set(left)
+
     async def _configs(self, kind: int, names: list[str], node_id: int | None) -> dict[str, tuple[int, dict[str, str]]]:
         request = DescribeConfigsRequest([(kind, name, None) for name in names], include_synonyms=False)
         answer = await self._ask(request, node_id)
         return {name: (error, {entry[0]: entry[1] for entry in entries}) for error, _, _, name, entries in answer.resources}
 
     async def _ask(self, request: Any, node_id: int | None = None) -> Any:
-        """Ask that broker, or any that answers."""
+        """Send a request to that broker, or to any that answers."""
         if node_id is not None:
             return await self._send(node_id, request)
         last: Exception = TimeoutError("no broker answers")
@@ -328,7 +254,7 @@ class Cluster:
             return await self._client.send(node, request)
 
     def _nodes(self) -> list[Any]:
-        """The brokers there are; before there is a topic, perhaps none but the one that was asked first."""
+        """The known brokers. Before there is any topic that may be only the bootstrap broker."""
         return [broker.nodeId for broker in self._client.cluster.brokers()] or [self._client.get_random_node()]
 
     @asynccontextmanager
@@ -349,30 +275,30 @@ class Cluster:
             await let_go(consumer.stop())
 
 
-class _Listener(logging.Handler):
-    """What aiokafka says of a connection that fails: it logs it, and raises something that does not tell why."""
+class _ErrorRecorder(logging.Handler):
+    """Records why a connection failed: aiokafka logs the reason, but the exception it raises doesn't have it."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self.heard: list[str] = []
+        self.errors: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         cause = record.args[-1] if isinstance(record.args, tuple) and record.args else record.getMessage()
-        self.heard.append(str(cause) or type(cause).__name__)
+        self.errors.append(str(cause) or type(cause).__name__)
 
 
 @contextmanager
-def _listening() -> Iterator[list[str]]:
-    """Meanwhile aiokafka's errors go into the list, and nowhere else: there are findings to tell them."""
-    log, listener = logging.getLogger("aiokafka"), _Listener()
+def _recorded_errors() -> Iterator[list[str]]:
+    """Until the end of the block, aiokafka's errors go into this list instead of the log: they become findings."""
+    log, recorder = logging.getLogger("aiokafka"), _ErrorRecorder()
     before = log.propagate
-    log.addHandler(listener)
+    log.addHandler(recorder)
     log.propagate = False
     try:
-        yield listener.heard
+        yield recorder.errors
     finally:
         log.propagate = before
-        log.removeHandler(listener)
+        log.removeHandler(recorder)
 
 
 def _assignment(data: bytes) -> list[TopicPartition]:
