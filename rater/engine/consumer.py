@@ -58,7 +58,7 @@ class Progress:
     end: int | None
 
 
-class Owner(Protocol):
+class ConsumerOwner(Protocol):
     """What the consumer needs of the app it belongs to, besides what Faust's own consumer does."""
 
     settings: EngineSettings
@@ -109,7 +109,7 @@ class BatchRebalanceListener(driver.ConsumerRebalanceListener):
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread around aiokafka's consumer."""
 
-    app: Owner  # type: ignore[assignment]
+    app: ConsumerOwner  # type: ignore[assignment]
     _poll: "asyncio.Task[Polled] | None" = None
     _polled: Mapping[TopicPartition, int] = {}
 
@@ -256,7 +256,7 @@ class BatchConsumer(driver.Consumer):
     """The consumer in the worker's loop; see the module."""
 
     RebalanceListener = BatchRebalanceListener
-    app: Owner  # type: ignore[assignment]
+    app: ConsumerOwner  # type: ignore[assignment]
     _thread: BatchConsumerThread
 
     def _new_consumer_thread(self) -> BatchConsumerThread:

@@ -228,7 +228,7 @@ class Engine(Service):
             if not in_time:
                 log.warning("%s: gave up the batch in flight", task.id)
 
-    # What the tasks ask (see task.Owner)
+    # What the tasks ask (see task.TaskOwner)
 
     async def seek(self, task: TaskId, positions: Mapping[str, int]) -> bool:
         """Fetch from `positions` on. False if the task is not assigned any more."""

@@ -27,7 +27,7 @@ from rater.engine.partition_group import InputSlice, PartitionGroup
 from rater.engine.settings import EngineSettings
 from rater.engine.stats import TaskStats
 
-__all__ = ["Owner", "Task"]
+__all__ = ["TaskOwner", "Task"]
 
 log = get_logger(__name__)
 
@@ -38,7 +38,7 @@ _DUE_WAIT_S = 5.0
 _DUE_POLL_S = 0.02
 
 
-class Owner(Protocol):
+class TaskOwner(Protocol):
     """What a task asks of the engine that owns it."""
 
     settings: EngineSettings
@@ -70,7 +70,7 @@ class Task:
         queues: PartitionGroup,
         new_checkpoint: Callable[[], Checkpoint],
         stats: TaskStats,
-        owner: Owner,
+        owner: TaskOwner,
     ) -> None:
         self.id = task_id
         self.queues = queues
