@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from rater.domain.dead_letters import reason_of
 from rater.kafka.log import LogRecord
 from rater.kafka.topics import load_topics
 from rater.simulation import Simulation
@@ -113,7 +114,7 @@ def dead(records: list[LogRecord]) -> str:
     """The code of the one dead letter, with nothing else beside it."""
     (letter,) = records
     assert letter.topic == TOPICS.dead_letter
-    return dict(letter.headers)["rater.error.code"].decode()
+    return reason_of(letter.headers).code
 
 
 def events(records: list[LogRecord]) -> list[str]:

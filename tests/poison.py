@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rater.domain import moments
+from rater.domain.dead_letters import CODE_HEADER, TOPIC_HEADER
 from rater.kafka.log import LogRecord
 from rater.kafka.topics import Topics
 
@@ -56,7 +57,7 @@ ODD_HEADERS: tuple[Any, ...] = (
     (),
     [("", b"")],
     [("trace", None)],
-    [("__connect.errors.topic", b"forged"), ("rater.error.code", b"forged")],
+    [(TOPIC_HEADER, b"forged"), (CODE_HEADER, b"forged")],
     [("é😀\0", b"\xff\0")],
     [("same", b"1"), ("same", b"2")],
     [("large", b"x" * 10_000)],

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from rater.bootstrap import AGENTS, lacking
 from rater.doctor.asking import Cluster, GroupView, View
 from rater.doctor.findings import Finding, counted, fault, listed, note, ok, since, warning
+from rater.domain.dead_letters import reason_of
 from rater.kafka.topics import Topics
 from rater.settings import Settings
 
@@ -64,9 +65,8 @@ class Letters:
     others: Counter[str] = field(default_factory=Counter)
 
     def take(self, record: Any) -> None:
-        said = dict(record.headers)
-        code = said.get("rater.error.code", b"unknown").decode(errors="replace")
-        (self.retryable if said.get("rater.error.retryable") == b"true" else self.others)[code] += 1
+        reason = reason_of(record.headers)
+        (self.retryable if reason.retryable else self.others)[reason.code] += 1
 
 
 async def look(cluster: Cluster, settings: Settings, topics: Topics, view: View, now_ms: int) -> list[Finding]:

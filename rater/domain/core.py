@@ -20,6 +20,7 @@ from rater.domain import moments, recharge
 from rater.domain.account import Account
 from rater.domain.catalog import Catalog
 from rater.domain.commands import COMMAND_TYPES, HANDLERS, CommandContext
+from rater.domain.dead_letters import dead_letter_of
 from rater.domain.encoding import Writer
 from rater.domain.event_writer import EventWriter, Movement
 from rater.domain.messages import Cdr, OrganizationPut
@@ -39,8 +40,6 @@ COMMAND_DAYS: Final = 396
 #: How much later than it may be a remembered call is really forgotten: room for records whose timestamps run behind.
 FORGET_MARGIN_DAYS: Final = 7
 ACCOUNTS_MAX: Final = 50_000
-#: What the dead-letter topic takes even where it can't be compressed. An input record may be larger before compression alone.
-DEAD_LETTER_BYTES_MAX: Final = 11 * 1024 * 1024
 
 
 class Tally:
@@ -418,21 +417,9 @@ class Core:
 
     def dead_letter(self, record: Record, rejected: Rejected) -> bool:
         """Send a record on as it came, with the reason; what no topic would take goes without its content. Always True."""
-        key, value, given = record.key, record.value, record.headers
-        size = len(key or b"") + len(value or b"") + sum(len(name) + len(text or b"") for name, text in given)
-        if size > DEAD_LETTER_BYTES_MAX:
-            key, value, given = None, None, [("rater.error.left_out_bytes", b"%d" % size)]
-        headers = [
-            *given,
-            ("__connect.errors.topic", record.topic.encode()),
-            ("__connect.errors.partition", b"%d" % record.partition),
-            ("__connect.errors.offset", b"%d" % record.offset),
-            ("__connect.errors.exception.message", rejected.message.encode(errors="replace")),
-            ("rater.error.code", rejected.code.encode()),
-            ("rater.error.retryable", b"true" if rejected.retryable else b"false"),
-        ]
+        letter = dead_letter_of(record, rejected)
         timestamp_ms = min(max(record.timestamp, 0), moments.INSTANT_US_MAX // 1000)
-        self._emit(self._names.dead_letter, key, value, timestamp_ms, headers)
+        self._emit(self._names.dead_letter, letter.key, letter.value, timestamp_ms, letter.headers)
         self._count(("dead_letters", rejected.code))
         return True
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from rater.audit import Books, audit
+from rater.domain.dead_letters import reason_of
 from rater.engine.merge import merge
 from rater.engine.overlay import META_KEY, Meta
 from rater.kafka.log import LogRecord
@@ -138,9 +139,8 @@ def _place(record: LogRecord) -> tuple[str, int, int]:
 
 def _origin(dead_letter: LogRecord) -> tuple[str, int, int]:
     """Where the record stood that could not be rated."""
-    headers = dict(dead_letter.headers)
-    topic = headers["__connect.errors.topic"].decode()
-    return topic, int(headers["__connect.errors.partition"]), int(headers["__connect.errors.offset"])
+    reason = reason_of(dead_letter.headers)
+    return reason.topic, reason.partition, reason.offset
 
 
 def _cdr_id(record: LogRecord) -> str:

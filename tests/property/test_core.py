@@ -15,6 +15,7 @@ from rater.audit import Books, audit
 from rater.catalog import DeckDefaults, check_rates
 from rater.domain import moments
 from rater.domain.catalog import Catalog
+from rater.domain.dead_letters import OFFSET_HEADER, reason_of
 from rater.domain.money import AMOUNT_MICROS_MAX, billed_seconds, format_micros, parse_micros, price_micros
 from rater.kafka.log import LogRecord
 from rater.kafka.topics import load_topics
@@ -49,7 +50,7 @@ def test_every_cdr_is_rated_or_dead_lettered_or_a_duplicate(seed: int) -> None:
     out = simulation.rate(log)
     cdrs = sum(record.topic == TOPICS.cdr for record in log)
     rated = sum(record.topic == TOPICS.rated for record in out)
-    dead = sum(dict(r.headers).get("__connect.errors.topic") == TOPICS.cdr.encode() for r in out)
+    dead = sum(reason_of(r.headers).topic == TOPICS.cdr for r in out)
     assert rated + dead + simulation.core.take_counts().get(("duplicates", "call"), 0) == cdrs
 
 
@@ -111,7 +112,7 @@ def test_any_bytes_on_any_topic_are_accounted_for(topic: str, value: bytes, key:
 
 
 def _without_offset(record: LogRecord) -> tuple[object, ...]:
-    headers = tuple(h for h in record.headers if h[0] != "__connect.errors.offset")
+    headers = tuple(h for h in record.headers if h[0] != OFFSET_HEADER)
     return record.topic, record.timestamp, record.key, record.value, headers
 
 

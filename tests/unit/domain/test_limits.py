@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from rater.domain import moments
-from rater.domain.core import DEAD_LETTER_BYTES_MAX
+from rater.domain.dead_letters import DEAD_LETTER_BYTES_MAX, LEFT_OUT_BYTES_HEADER, reason_of
 from rater.kafka.log import LogRecord
 from tests.builders import ORG, TOPICS, Desk, dead, events, messages, rated
 
@@ -49,7 +49,7 @@ def test_a_call_beyond_all_money_waits_for_another_price() -> None:
     desk.rate(MOST)
     letters = desk.call(seconds=30 * 86_400)
     assert dead(letters) == "no_rate"
-    assert dict(letters[0].headers)["rater.error.retryable"] == b"true"
+    assert reason_of(letters[0].headers).retryable
     desk.rate("0.01")
     assert rated(desk.call(seconds=30 * 86_400))["charge"] == "432.00"
 
@@ -71,6 +71,6 @@ def test_what_no_topic_would_take_is_dead_lettered_without_its_content(part: str
     letters = desk.give(record)
     assert (letters[0].key, letters[0].value) == (None, None)
     headers = dict(letters[0].headers)
-    assert int(headers["rater.error.left_out_bytes"]) > DEAD_LETTER_BYTES_MAX
-    assert headers["__connect.errors.offset"] == b"5"
+    assert int(headers[LEFT_OUT_BYTES_HEADER]) > DEAD_LETTER_BYTES_MAX
+    assert reason_of(letters[0].headers).offset == 5
     assert "h" not in headers

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from rater.domain.dead_letters import reason_of
 from tests.builders import ORG, TOPICS, Desk, dead, events, messages, rated
 
 
@@ -65,9 +66,8 @@ def test_a_record_that_cannot_be_rated_is_dead_lettered_and_leaves_no_trace(
 
 def test_what_is_no_json_goes_to_the_dead_letters_as_it_came(desk: Desk) -> None:
     (letter,) = desk.give(desk.record(TOPICS.cdr, ORG, b"\xff{"))
-    headers = dict(letter.headers)
-    assert (letter.value, headers["rater.error.code"]) == (b"\xff{", b"malformed_json")
-    assert headers["rater.error.retryable"] == b"false"
+    reason = reason_of(letter.headers)
+    assert (letter.value, reason.code, reason.retryable) == (b"\xff{", "malformed_json", False)
 
 
 def test_schema_registry_framing_is_stripped(desk: Desk) -> None:
