@@ -22,11 +22,16 @@ __all__ = ["DOMAIN", "MODULES", "built", "is_used", "use"]
 #: What the rating of a call passes through. Not in it: modules with `msgspec.Struct`s, whose options mypyc would drop.
 MODULES = (
     "account",
+    "calls",
     "catalog",
     "core",
+    "counts",
+    "dead_letters",
     "deck",
     "encoding",
     "event_writer",
+    "idempotency",
+    "loaded_accounts",
     "moments",
     "money",
     "plans",
@@ -34,6 +39,7 @@ MODULES = (
     "reading",
     "recharge",
     "standings",
+    "state_record",
     "wallet",
 )
 
@@ -73,7 +79,7 @@ def is_used() -> bool:
 def built() -> Path:
     """Where the core compiled from this source for this Python is, or would be."""
     # The types a compiled module imports decide on its code as well: all of the domain counts.
-    digest = blake2b(sys.version.encode() + _SUFFIX.encode(), digest_size=8)
-    for source in sorted(DOMAIN.glob("*.py")):
-        digest.update(source.name.encode() + source.read_bytes())
+    digest = blake2b(f"{sys.version} {_SUFFIX} {MODULES}".encode(), digest_size=8)
+    for source in sorted(DOMAIN.rglob("*.py")):
+        digest.update(source.relative_to(DOMAIN).as_posix().encode() + source.read_bytes())
     return Path(__file__).parent / "built" / digest.hexdigest()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from rater.doctor.findings import Finding, counted, fault, listed, note, ok, warning
 from rater.domain.deck import PricedRow
-from rater.domain.plans import Plan
+from rater.domain.plans import PreparedPlan
 
 #: Licence of a user → the service whose calls take its plan's minutes.
 LICENSED = {"calling_plan": "outbound", "audio_conferencing": "conference-dial-out"}
@@ -28,7 +28,7 @@ class Holders:
     is_whole: bool = True
 
 
-def judge_plans(plans: Mapping[str, Plan], rows: Iterable[PricedRow], holders: Holders, now_us: int) -> list[Finding]:
+def judge_plans(plans: Mapping[str, PreparedPlan], rows: Iterable[PricedRow], holders: Holders, now_us: int) -> list[Finding]:
     """`rows` that have expired don't count: no call of now on meets them."""
     places: dict[str, set[Place]] = {service: set() for service in LICENSED.values()}
     for row in rows:
@@ -40,7 +40,7 @@ def judge_plans(plans: Mapping[str, Plan], rows: Iterable[PricedRow], holders: H
     return [*findings, *_held(plans, holders)]
 
 
-def _use(plan: Plan, places: set[Place] | None) -> Iterable[Finding]:
+def _use(plan: PreparedPlan, places: set[Place] | None) -> Iterable[Finding]:
     """`places`: countries and number types of the service's rates; None: a service for which nobody is licensed."""
     if places is None:
         what = f"plan {plan.plan_id}: calls of service {plan.service} take no user's minutes (rule 7)"
@@ -70,7 +70,7 @@ def _use(plan: Plan, places: set[Place] | None) -> Iterable[Finding]:
         )
 
 
-def _held(plans: Mapping[str, Plan], holders: Holders) -> Iterable[Finding]:
+def _held(plans: Mapping[str, PreparedPlan], holders: Holders) -> Iterable[Finding]:
     gone = {plan_id: users for (_, plan_id), users in sorted(holders.users.items()) if plan_id not in plans}
     if gone:
         plans_gone = listed([f"{plan_id} ({counted(users, 'user')})" for plan_id, users in gone.items()])

@@ -14,7 +14,7 @@ class Catalog:
 
     def __init__(self) -> None:
         self.deck = deck.Deck()
-        self.plans: dict[str, plans.Plan] = {}
+        self.plans: dict[str, plans.PreparedPlan] = {}
 
     def put_plan(self, key: bytes | None, value: bytes | None) -> None:
         """A record of the plan topic."""
@@ -25,7 +25,7 @@ class Catalog:
         message = reading.read_plan(value)
         if message.plan_id != plan_id:
             raise Rejected("invalid_field", "plan_id: not the record's key")
-        self.plans[plan_id] = plans.plan_of(message)
+        self.plans[plan_id] = plans.prepare_plan(message)
 
     def put_rate(self, key: bytes | None, value: bytes | None) -> None:
         """A record of the rate topic."""

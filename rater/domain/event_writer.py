@@ -17,11 +17,13 @@ from rater.domain.outputs import (
     Notification,
     NumberEntry,
     Posting,
+    RatedCall,
     RechargeRequest,
     Transaction,
     UserEntry,
 )
 from rater.domain.rows import Part
+from rater.domain.tracing import Headers
 
 Movement = tuple[str, int, str | None]  # ledger account, micros, lot
 
@@ -63,6 +65,14 @@ class EventWriter:
         if type_ in NOTIFIED:
             note = Notification(event_id, state.org_id, event_id, type_, state.name, state.emails, self.now_text, data)
             self._emit(self.names.notification, account.key, self._writer.json(note), self.timestamp_ms)
+
+    def rated_call(self, account: Account, rated: RatedCall, trace: Headers) -> None:
+        """A call was rated; `trace` are the headers of the trace it belongs to."""
+        self._emit(self.names.rated, account.key, self._writer.json(rated), self.timestamp_ms, trace)
+
+    def state_record(self, account: Account, message: dict[str, Any]) -> None:
+        """The account's state as of its last change, which may be older than the record at hand."""
+        self._emit(self.names.state, account.key, self._writer.json(message), account.state.updated_us // 1000)
 
     def transaction(
         self,
@@ -130,8 +140,16 @@ class EventWriter:
         self._emit(self.names.recharge_request, account.key, self._writer.json(request), self.timestamp_ms)
 
 
+def spending(parts: list[Part], overdrawn: int) -> list[Movement]:
+    """The wallet's movements when it pays: out of the lots, and out of the wallet at large for what becomes overdraft."""
+    movements: list[Movement] = [("wallet", -part.micros, part.lot_id) for part in parts]
+    if overdrawn:
+        movements.append(("wallet", -overdrawn, None))
+    return movements
+
+
 def repaying(parts: list[Part]) -> list[Movement]:
-    """The movements of lots that repaid overdraft: out of the lots, into the wallet at large."""
+    """The movements when lots repay overdraft: out of the lots, and into the wallet at large."""
     moved = sum(part.micros for part in parts)
     movements: list[Movement] = [("wallet", -part.micros, part.lot_id) for part in parts]
     if moved:

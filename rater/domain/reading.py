@@ -11,6 +11,7 @@ import msgspec
 from rater.domain import moments
 from rater.domain.currencies import CURRENCY_DIGITS
 from rater.domain.messages import AnyCommand, Cdr, Envelope, Plan, Rate
+from rater.domain.outputs import Record
 from rater.domain.rejection import Rejected
 
 PAYLOAD_BYTES_MAX: Final = 64 * 1024
@@ -22,6 +23,17 @@ _plan: Final = msgspec.json.Decoder(Plan)
 _envelope: Final = msgspec.json.Decoder(Envelope)
 _command: Final[msgspec.json.Decoder[AnyCommand]] = msgspec.json.Decoder(AnyCommand)
 _any_json: Final = msgspec.json.Decoder()
+
+
+def check_key_and_time(record: Record, org_id: bytes) -> None:
+    """Check what every account's record has: its organization as the key, a timestamp in range. Raises `Rejected`.
+
+    The key decides on the partition, and so on the one writer an account has.
+    """
+    if record.key != org_id:
+        raise Rejected("invalid_field", "key: must be the org_id")
+    if not 0 <= record.timestamp < moments.INSTANT_US_MAX // 1000:
+        raise Rejected("invalid_field", "timestamp: out of range")
 
 
 def read_cdr(value: bytes | None) -> Cdr:

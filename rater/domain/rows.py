@@ -95,8 +95,11 @@ class User(Struct, array_like=True, gc=False):
     communications_credits: bool
 
 
-class Call(Struct, array_like=True, gc=False):
-    """What is remembered of a rated call: to know it again (rule 26) and to take it back (rule 19)."""
+class Handled(Struct, array_like=True, gc=False):
+    """What is remembered of a call or command: enough to recognize a repeat (rule 26) and to void the call (rule 19).
+
+    `forget_us`: when it may be forgotten. The other fields are a call's: what it took from the wallet and from its pool.
+    """
 
     digest: int
     forget_us: int
@@ -165,4 +168,4 @@ class AccountState(Struct):
 encode_row = msgspec.msgpack.Encoder().encode
 decode_state = msgspec.msgpack.Decoder(AccountState).decode
 decode_user = msgspec.msgpack.Decoder(User).decode
-decode_call = msgspec.msgpack.Decoder(Call).decode
+decode_handled = msgspec.msgpack.Decoder(Handled).decode

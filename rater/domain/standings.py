@@ -9,9 +9,8 @@ Invariant: the sum over all statuses is the number of accounts that exist.
 import msgspec
 
 from rater.domain.account import Account
+from rater.domain.counts import Metric
 from rater.domain.rows import Rows, decode_state
-
-Metric = tuple[str, ...]  # what is counted, and the values of its labels
 
 _ROW = b"t"
 _STATUSES = ("active", "low", "suspended")

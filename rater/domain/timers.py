@@ -19,8 +19,8 @@ import msgspec
 from msgspec import Struct
 
 from rater.domain import moments
-from rater.domain.commands import WARNING_DAYS
 from rater.domain.messages import Moment, Whole
+from rater.domain.wallet import WARNING_DAYS
 
 #: Days before a lot's expiry at which something is due; at 0 it expires.
 STAGES = (*WARNING_DAYS, 0)

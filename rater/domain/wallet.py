@@ -9,9 +9,13 @@ Invariants, checked after every change (`check`)
 """
 
 from bisect import insort
+from typing import Final
 
 from rater.domain import moments
 from rater.domain.rows import Funds, Lot, Part
+
+#: Days before its expiry at which a lot is warned of, the first warning first.
+WARNING_DAYS: Final = (30, 7)
 
 
 class Wallet:

@@ -1,6 +1,6 @@
 """What being watched costs a worker: its counting, its histograms, and being scraped; each as a share of its CPU a CDR.
 
-- counting in the core, a call at a time: upper bound, as it is timed interpreted with the loop around it
+- counting in the core, a call at a time: an upper bound, as the interpreted loop around it is timed too
 - what is taken over once a batch: counts, gauges, histograms
 - scrapes of /metrics, one every 15 s, four partitions with calls of every kind
 """
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rater.bootstrap import make_agents
-from rater.domain.core import Tally
+from rater.domain.counts import Counts
 from rater.engine.stats import BatchHistograms, Lag
 from rater.kafka.topics import load_topics
 from rater.ops.metrics import registry_of
@@ -34,18 +34,11 @@ RUNS = 5
 
 def counting_s() -> float:
     """CPU a call, of what the core does to count it."""
-    tallies: dict[tuple[str, str, str], Tally] = {}
-    service, funded_by, currency = "outbound", "credit", "USD"
+    counts = Counts()
 
     def count() -> None:
         for _ in range(CALLS):
-            counted = (service, funded_by, currency)
-            tally = tallies.get(counted)
-            if tally is None:
-                tally = tallies[counted] = Tally()
-            tally.calls += 1
-            tally.charged += 400_000
-            tally.collected += 400_000
+            counts.add_call("outbound", "credit", "USD", 400_000, 400_000)
 
     return cpu_s(count) / CALLS
 

@@ -4,7 +4,8 @@ import pytest
 
 from rater.domain.catalog import Catalog
 from rater.domain.core import Core
-from rater.domain.standings import Metric, Standings
+from rater.domain.counts import Metric
+from rater.domain.standings import Standings
 from tests.builders import ORG, TOPICS, Desk
 
 
