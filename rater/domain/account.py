@@ -13,7 +13,21 @@ Invariants
 from rater.domain import moments, money
 from rater.domain.currencies import CURRENCY_DIGITS
 from rater.domain.deck import Deck, PrefixTable
-from rater.domain.rows import AccountState, Pool, PoolKey, Rows, User, decode_state, decode_user, encode_row
+from rater.domain.rows import (
+    AccountState,
+    Pool,
+    PoolKey,
+    Rows,
+    User,
+    account_key,
+    call_prefix,
+    command_prefix,
+    decode_state,
+    decode_user,
+    encode_row,
+    number_prefix,
+    user_prefix,
+)
 from rater.domain.wallet import Wallet
 
 
@@ -42,15 +56,14 @@ class Account:
     )
 
     def __init__(self, state: AccountState, rows: Rows) -> None:
-        org = state.org_id.encode()
-        framed = len(org).to_bytes(2, "big") + org  # so that no two (organization, id) make the same row key
+        org_id = state.org_id
         self.state = state
         self.wallet = Wallet(state.wallet)
-        self.key = org
-        self.row_key = b"a" + org
-        self.user_prefix = b"u" + framed
-        self.call_prefix = b"c" + framed
-        self.command_prefix = b"k" + framed
+        self.key = org_id.encode()
+        self.row_key = account_key(org_id)
+        self.user_prefix = user_prefix(org_id)
+        self.call_prefix = call_prefix(org_id)
+        self.command_prefix = command_prefix(org_id)
         self.pools: dict[PoolKey, Pool] = {(p.plan_id, p.allowance_id, p.month): p for p in state.pools}
         self.numbers: dict[str, str] = {}
         self._rows = rows
@@ -63,14 +76,14 @@ class Account:
     @classmethod
     def load(cls, org_id: str, rows: Rows) -> "Account | None":
         """Read an account, or None where there is no such row."""
-        row = rows.get(b"a" + org_id.encode())
+        row = rows.get(account_key(org_id))
         if row is None:
             return None
         account = cls(decode_state(row), rows)
         account.wallet.check()
         if account.state.exists:
             account.counted_as = (account.status(), account.wallet.overdraft > 0)
-        prefix = b"n" + account.user_prefix[1:]
+        prefix = number_prefix(org_id)
         account.numbers = {key[len(prefix) :].decode(): kind.decode() for key, kind in rows.scan(prefix)}
         return account
 
@@ -153,7 +166,7 @@ class Account:
 
     def put_number(self, number: str, kind: str | None) -> None:
         """Register a number of the organization's own or (None) take it away."""
-        key = b"n" + self.user_prefix[1:] + number.encode()
+        key = number_prefix(self.state.org_id) + number.encode()
         if kind is None:
             del self.numbers[number]
             self._rows.delete(key)

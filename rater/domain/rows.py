@@ -1,7 +1,18 @@
-"""The rows an account is kept in, and where they are kept.
+"""The rows that accounts are kept in: their keys, their contents, and where they are kept.
 
-One row an account (`AccountState`), one a user, one a number, and one a call or command remembered. Money is micros, an
-instant microseconds since the epoch.
+Money is in micros, an instant in microseconds since the epoch. Every key of a partition's state begins with a letter:
+
+| key | row |
+| --- | --- |
+| `a` org_id | `AccountState` |
+| `u` org user_id | `User` |
+| `n` org number | the number's kind |
+| `c` org cdr_id | `Handled`, appended |
+| `k` org command_id | `Handled`, appended |
+| `t` | counts of accounts (`standings`) |
+| `f` topic:partition | the first offset whose catalog faults are not reported yet; in partition 0 |
+
+`org` is the org_id after its length in two bytes, so that no two pairs of organization and id have the same key.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,6 +22,45 @@ import msgspec
 from msgspec import Struct
 
 PoolKey = tuple[str, str, str]  # plan_id, allowance_id, month
+
+
+ACCOUNT_PREFIX = b"a"
+STANDINGS_KEY = b"t"
+
+
+def account_key(org_id: str) -> bytes:
+    """The key of an account's row."""
+    return ACCOUNT_PREFIX + org_id.encode()
+
+
+def user_prefix(org_id: str) -> bytes:
+    """What the keys of an organization's users begin with; the user_id follows."""
+    return b"u" + _framed(org_id)
+
+
+def number_prefix(org_id: str) -> bytes:
+    """What the keys of an organization's numbers begin with; the number follows."""
+    return b"n" + _framed(org_id)
+
+
+def call_prefix(org_id: str) -> bytes:
+    """What the keys of an organization's calls begin with; the cdr_id follows."""
+    return b"c" + _framed(org_id)
+
+
+def command_prefix(org_id: str) -> bytes:
+    """What the keys of an organization's commands begin with; the command_id follows."""
+    return b"k" + _framed(org_id)
+
+
+def catalog_fault_key(topic: str, partition: int) -> bytes:
+    """The key of the mark up to where a catalog partition's faults are reported."""
+    return f"f{topic}:{partition}".encode()
+
+
+def _framed(org_id: str) -> bytes:
+    org = org_id.encode()
+    return len(org).to_bytes(2, "big") + org
 
 
 class Rows(Protocol):

@@ -10,9 +10,8 @@ import msgspec
 
 from rater.domain.account import Account
 from rater.domain.counts import Metric
-from rater.domain.rows import Rows, decode_state
+from rater.domain.rows import ACCOUNT_PREFIX, STANDINGS_KEY, Rows, decode_state
 
-_ROW = b"t"
 _STATUSES = ("active", "low", "suspended")
 _OVERDRAWN = "overdrawn"
 
@@ -28,7 +27,7 @@ class Standings:
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self._changed = False
-        row = rows.get(_ROW)
+        row = rows.get(STANDINGS_KEY)
         self._counts: dict[str, int] = _counted(rows) if row is None else _decode(row)
 
     def note(self, account: Account) -> None:
@@ -48,7 +47,7 @@ class Standings:
         """Write the counts if they have changed."""
         if self._changed:
             assert min(self._counts.values()) >= 0, self._counts
-            self._rows.put(_ROW, _encode(self._counts))
+            self._rows.put(STANDINGS_KEY, _encode(self._counts))
             self._changed = False
 
     def gauges(self) -> dict[Metric, int]:
@@ -67,7 +66,7 @@ class Standings:
 def _counted(rows: Rows) -> dict[str, int]:
     """The counts of a state that has none yet."""
     found: dict[str, int] = {}
-    for _, row in rows.scan(b"a"):
+    for _, row in rows.scan(ACCOUNT_PREFIX):
         account = Account(decode_state(row), rows)
         if account.state.exists:
             found[account.status()] = found.get(account.status(), 0) + 1

@@ -5,6 +5,7 @@ import pytest
 from rater.domain.catalog import Catalog
 from rater.domain.core import Core
 from rater.domain.counts import Metric
+from rater.domain.rows import STANDINGS_KEY, account_key
 from rater.domain.standings import Standings
 from tests.builders import ORG, TOPICS, Desk
 
@@ -115,9 +116,9 @@ def test_the_next_core_on_the_same_rows_knows_how_accounts_stand(desk: Desk) -> 
 def test_accounts_of_a_state_that_has_no_counts_yet_are_counted(desk: Desk) -> None:
     before = gauges(desk)
     rows = desk.simulation.rows
-    rows.delete(b"t")
+    rows.delete(STANDINGS_KEY)
     assert {figure[-1]: level for figure, level in Standings(rows).gauges().items()} == before
-    assert rows.get(b"a" + ORG.encode())
+    assert rows.get(account_key(ORG))
 
 
 def nowhere(topic: str, key: bytes | None, value: bytes | None, timestamp_ms: int, headers: object = ()) -> None:
