@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from rater.domain import moments
 from rater.domain.calls import CallRater, ReadCall
-from rater.domain.catalog import Catalog
+from rater.domain.catalog import Catalog, CatalogIntake
 from rater.domain.commands.context import CommandContext
 from rater.domain.commands.runner import CommandRunner
 from rater.domain.counts import Counts, Metric
@@ -46,9 +46,9 @@ class Core:
         writer = Writer()
         event_writer = EventWriter(names, emit, writer)
         self._names = names
-        self._catalog = catalog
         self._emit = emit
         self._counts = Counts()
+        self._intake = CatalogIntake(names.plan, names.rate, catalog)
         self._idempotency = IdempotencyStore(rows, writer)
         self._accounts = LoadedAccounts(rows, catalog, event_writer, owns, accounts_max)
         self._calls = CallRater(catalog, self._accounts, self._idempotency, event_writer, self._counts)
@@ -104,20 +104,17 @@ class Core:
 
     def _handle(self, record: Record, call: ReadCall | Rejected | None, catalog_is_current: bool) -> bool:
         """Handle a record; False, with nothing changed, if it needs a newer catalog."""
-        names = self._names
         try:
             if isinstance(call, ReadCall):
                 self._calls.rate(call)
             elif call is not None:
                 self.dead_letter(record, call)
-            elif record.topic == names.command:
+            elif record.topic == self._names.command:
                 return self._commands.run(record, catalog_is_current)
-            elif record.topic == names.plan:
-                self._catalog.put_plan(record.key, record.value)
-            elif record.topic == names.rate:
-                self._catalog.put_rate(record.key, record.value)
             else:
-                raise ValueError(f"topic {record.topic!r} is none the rater reads")
+                fault = self._intake.take(record)
+                if fault is not None:
+                    self.dead_letter(record, fault)
         except Rejected as rejected:
             if rejected.code == "no_rate" and not catalog_is_current:
                 return False
