@@ -22,7 +22,7 @@ from rater.domain.encoding import Writer
 from rater.domain.event_writer import EventWriter
 from rater.domain.idempotency import IdempotencyStore
 from rater.domain.loaded_accounts import ACCOUNTS_MAX, LoadedAccounts
-from rater.domain.outputs import Emit, Names, Record
+from rater.domain.outputs import Emit, Record, TopicNames
 from rater.domain.rejection import Rejected
 from rater.domain.rows import Rows
 
@@ -36,7 +36,7 @@ class Core:
 
     def __init__(
         self,
-        names: Names,
+        names: TopicNames,
         catalog: Catalog,
         rows: Rows,
         emit: Emit,

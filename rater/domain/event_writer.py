@@ -1,6 +1,7 @@
-"""What an account's changes are written down as: ledger transactions, events, notifications.
+"""Writes the output records about an account: ledger transactions, rated calls, events, notifications, its state.
 
-One event_writer a core. `open` sets it to a record: its timestamp is the "now" of all that follows (rule 3).
+A core has one event writer. `open` sets it to an input record, whose timestamp is the "now" of everything written for it
+(rule 3).
 """
 
 from typing import Any
@@ -13,27 +14,27 @@ from rater.domain.outputs import (
     NOTIFIED,
     Emit,
     Event,
-    Names,
     Notification,
     NumberEntry,
     Posting,
     RatedCall,
     RechargeRequest,
+    TopicNames,
     Transaction,
     UserEntry,
 )
 from rater.domain.rows import Part
 from rater.domain.tracing import Headers
 
-Movement = tuple[str, int, str | None]  # ledger account, micros, lot
+Movement = tuple[str, int, str | None]  # ledger account, micros, lot_id
 
 
 class EventWriter:
-    """Writes down what happens, at the time of the record at hand."""
+    """Writes output records at the time of the current input record: `timestamp_ms`, `now_us`, and `now_text` in RFC 3339."""
 
     __slots__ = ("_emit", "_second", "_second_text", "_writer", "names", "now_text", "now_us", "timestamp_ms")
 
-    def __init__(self, names: Names, emit: Emit, writer: Writer) -> None:
+    def __init__(self, names: TopicNames, emit: Emit, writer: Writer) -> None:
         self.names = names
         self._emit = emit
         self._writer = writer
@@ -44,8 +45,8 @@ class EventWriter:
         self._second_text = ""
 
     def open(self, timestamp_ms: int) -> None:
-        """Turn to a record."""
-        if timestamp_ms == self.timestamp_ms:  # records come many to a millisecond
+        """Set the time to that of an input record."""
+        if timestamp_ms == self.timestamp_ms:  # many records share a millisecond
             return
         self.timestamp_ms = timestamp_ms
         self.now_us = timestamp_ms * 1000
@@ -56,7 +57,7 @@ class EventWriter:
         self.now_text = f"{self._second_text}.{ms:03d}Z" if ms else self._second_text + "Z"
 
     def event(self, account: Account, type_: str, data: dict[str, Any]) -> None:
-        """Something happened: an event, and a notification where somebody is told."""
+        """Write an event, and a notification if people are told about events of this type."""
         state = account.state
         state.seq += 1
         event_id = f"{state.org_id}:{state.seq}"
@@ -67,11 +68,11 @@ class EventWriter:
             self._emit(self.names.notification, account.key, self._writer.json(note), self.timestamp_ms)
 
     def rated_call(self, account: Account, rated: RatedCall, trace: Headers) -> None:
-        """A call was rated; `trace` are the headers of the trace it belongs to."""
+        """Write a rated call; `trace` is the headers that name its trace."""
         self._emit(self.names.rated, account.key, self._writer.json(rated), self.timestamp_ms, trace)
 
     def state_record(self, account: Account, message: dict[str, Any]) -> None:
-        """The account's state as of its last change, which may be older than the record at hand."""
+        """Write the account's state, at the time of its last change."""
         self._emit(self.names.state, account.key, self._writer.json(message), account.state.updated_us // 1000)
 
     def transaction(
@@ -83,7 +84,7 @@ class EventWriter:
         cdr_id: str | None = None,
         command_id: str | None = None,
     ) -> None:
-        """Money moved: one balanced transaction (rule 19)."""
+        """Write a ledger transaction; its movements sum to zero (rule 19)."""
         total = 0
         for _, micros, _ in movements:
             total += micros
@@ -104,7 +105,7 @@ class EventWriter:
         self._emit(self.names.ledger, account.key, self._writer.json(transaction), self.timestamp_ms)
 
     def list_user(self, account: Account, user_id: str, put: UserPut | None) -> None:
-        """Keep the directory: a user was put, or (None) removed."""
+        """Write the directory entry of a user that was put, or (None) removed."""
         org_id = account.state.org_id
         if put is None:
             self._list(account, UserEntry(org_id, user_id, "remove", None, None, self.now_text))
@@ -112,7 +113,7 @@ class EventWriter:
             self._list(account, UserEntry(org_id, user_id, "put", put.usage_country, put.licences, self.now_text))
 
     def list_number(self, account: Account, number: str, put: NumberPut | None) -> None:
-        """Keep the directory: a number was put, or (None) removed."""
+        """Write the directory entry of a number that was put, or (None) removed."""
         org_id = account.state.org_id
         if put is None:
             self._list(account, NumberEntry(org_id, number, "remove", None, None, self.now_text))
@@ -123,7 +124,7 @@ class EventWriter:
         self._emit(self.names.directory, account.key, self._writer.json(entry), self.timestamp_ms)
 
     def recharge_request(self, account: Account, recharge_id: str) -> None:
-        """Ask the payment side for the top-up that stands in the account (rule 20)."""
+        """Ask the payment side for the top-up that is pending on the account (rule 20)."""
         state = account.state
         assert state.auto is not None
         assert state.recharging.state == "pending", state.recharging

@@ -15,7 +15,7 @@ LOW_PERCENT: Final = 80
 
 @dataclass(frozen=True)
 class PreparedAllowance:
-    """An allowance of a plan message, ready to rate with. None stands for all destinations or all number types."""
+    """An allowance, ready to rate with. None stands for all destinations or all number types."""
 
     allowance_id: str
     minutes_per_user: int
@@ -31,7 +31,7 @@ class PreparedAllowance:
 
 @dataclass(frozen=True)
 class PreparedPlan:
-    """A plan message, ready to rate with."""
+    """A plan, ready to rate with."""
 
     plan_id: str
     service: str

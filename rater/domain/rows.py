@@ -83,11 +83,11 @@ class Rows(Protocol):
         ...
 
     def append(self, day: int, key: bytes, value: bytes) -> None:
-        """Write a row that may be forgotten once `expire` passes the day."""
+        """Write a row that may be forgotten once `expire` has passed the day (days since the epoch)."""
         ...
 
     def expire(self, before_day: int) -> None:
-        """Appended rows of earlier days may be forgotten."""
+        """Allow appended rows of earlier days to be forgotten."""
         ...
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -96,7 +96,7 @@ class Rows(Protocol):
 
 
 class Lot(Struct):
-    """Money of one purchase: micros left of what was bought, and its instants. `warned_days`: the last warning sent."""
+    """The money of one purchase: micros left of the amount bought. `warned_days`: how many days ahead the last warning was."""
 
     lot_id: str
     remaining: int
@@ -107,7 +107,7 @@ class Lot(Struct):
 
 
 class Part(Struct, frozen=True, array_like=True, gc=False):
-    """What a lot gave to a charge, with what is needed to give it back when the lot is gone by then."""
+    """What a lot gave to a charge, and what is needed to give it back even if the lot is gone by then."""
 
     lot_id: str
     micros: int
@@ -125,7 +125,7 @@ class Funds(Struct):
 
 
 class Pool(Struct):
-    """What a month has used of an allowance, in minutes. `noticed_percent`: the last of its events that went out."""
+    """The minutes used of an allowance in a month. `noticed_percent`: the last threshold that an event was emitted for."""
 
     plan_id: str
     allowance_id: str
@@ -136,7 +136,7 @@ class Pool(Struct):
 
 
 class User(Struct, array_like=True, gc=False):
-    """A user's licences (rule 15, and which plan is whose)."""
+    """A user's licences (rules 10, 15)."""
 
     usage_country: str
     phone_system: bool
@@ -161,7 +161,7 @@ class Handled(Struct, array_like=True, gc=False):
 
 
 class AutoRecharge(Struct):
-    """How the wallet is topped up by itself; micros."""
+    """How the wallet is topped up automatically; amounts in micros."""
 
     enabled: bool
     trigger: int
@@ -172,11 +172,12 @@ class AutoRecharge(Struct):
 
 
 class Recharging(Struct):
-    """Where auto-recharge stands (rules 20 to 22).
+    """The progress of auto-recharge (rules 20 to 22).
 
-    `episode` counts top-ups begun; `state` is idle, pending (one in flight, or between two tries of it) or disabled (a hard
-    failure). `retry_us`: when the next try of the pending one is due, 0 when one is in flight. `day`, `month`: what the
-    caps count. `failed`: episodes that ended without money, should the payment side say otherwise later.
+    `episode` counts the top-ups begun. `state` is idle, pending (a try is in flight, or the next one is due later) or disabled
+    (after a hard failure). `retry_us`: when the next try is due; 0 while one is in flight. `day`, `month`: the periods that
+    `day_count` and `month_micros` count for, against the caps. `capped`: the cap that was announced last. `failed`: the
+    episodes that ended without money, in case the money comes after all.
     """
 
     state: str = "idle"

@@ -1,4 +1,4 @@
-"""The account's state as switches and tools read it: balance, lots, pools, and what is allowed now (rule 24)."""
+"""The state record of an account, as switches and tools read it: balance, lots, pools, and what is allowed now (rule 24)."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from rater.domain.catalog import Catalog
 
 
 def state_message(account: Account, catalog: Catalog) -> dict[str, Any]:
-    """The message of the compacted state topic."""
+    """The message for the compacted state topic."""
     state, wallet, text = account.state, account.wallet, account.text
     status = account.status()
     served = status != "suspended"

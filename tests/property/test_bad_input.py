@@ -1,4 +1,4 @@
-"""Whatever the bytes, the core neither raises nor loses count."""
+"""Whatever the bytes, the core doesn't raise, and every record is accounted for."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,7 +41,7 @@ def test_every_bad_record_is_accounted_for_and_the_books_still_balance(seed: int
 
 
 def account_for(simulation: Simulation, record: LogRecord) -> list[LogRecord]:
-    """Rate one record, and check what became of it: exactly one of what may become of a record of its topic."""
+    """Rate one record, and check that it had exactly one of the outcomes possible for its topic."""
     simulation.core.take_counts()
     out = simulation.rate([record])
     happened = simulation.core.take_counts()

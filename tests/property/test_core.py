@@ -1,4 +1,4 @@
-"""What holds whatever the log: random logs of everything the rater reads, and random numbers against independent sums."""
+"""What holds for any log, checked with random logs; and arithmetic, checked against independent sums of random numbers."""
 
 import random
 from collections import defaultdict
@@ -58,7 +58,7 @@ def test_every_cdr_is_rated_or_dead_lettered_or_a_duplicate(seed: int) -> None:
 @given(SEEDS, st.floats(0, 1))
 def test_replaying_any_prefix_again_changes_no_account(seed: int, share: float) -> None:
     log = log_of(seed)
-    # What a replay may mend (a call of a user that came later) is no repeat: such records are left out.
+    # A call that a replay would rate (as its user came later) is not a repeat: such records are left out.
     simulation = Simulation(TOPICS)
     kept = [r for r in log if not any(out.topic == TOPICS.dead_letter for out in simulation.rate([r]))]
     once = latest_states(list(simulate(TOPICS, kept)))

@@ -6,6 +6,6 @@ from rater.domain.messages import NotificationFailed, NotificationSent
 
 
 def note_delivery(context: CommandContext, account: Account, command: NotificationSent | NotificationFailed) -> None:
-    """What came of telling somebody of an event."""
+    """Report that a notification was delivered, or that it failed."""
     type_ = "notification.sent" if isinstance(command, NotificationSent) else "notification.failed"
     context.event_writer.event(account, type_, fields_of(command))

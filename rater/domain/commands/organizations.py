@@ -10,7 +10,7 @@ from rater.domain.rows import User
 
 
 def put_organization(context: CommandContext, account: Account, command: OrganizationPut) -> None:
-    """Make or change an organization. Refused: currency_mismatch, invalid_field."""
+    """Create or change an organization. Refused: currency_mismatch, invalid_field."""
     state = account.state
     if state.exists and command.currency != state.currency:
         raise Refused("currency_mismatch", f"the wallet is in {state.currency}; a wallet has one currency")
@@ -32,7 +32,7 @@ def put_organization(context: CommandContext, account: Account, command: Organiz
 
 
 def put_user(context: CommandContext, account: Account, command: UserPut) -> None:
-    """Make or change a user. Refused: unknown_plan."""
+    """Create or change a user. Refused: unknown_plan."""
     licences = command.licences
     for plan_id in (licences.calling_plan, licences.audio_conferencing):
         if plan_id is not None and plan_id not in context.catalog.plans:
@@ -50,7 +50,7 @@ def put_user(context: CommandContext, account: Account, command: UserPut) -> Non
 
 
 def remove_user(context: CommandContext, account: Account, command: UserRemove) -> None:
-    """Take a user away. Refused: unknown_user."""
+    """Remove a user. Refused: unknown_user."""
     if account.user(command.user_id) is None:
         raise Refused("unknown_user", f"no user {command.user_id!r}")
     account.put_user(command.user_id, None)
@@ -68,7 +68,7 @@ def put_number(context: CommandContext, account: Account, command: NumberPut) ->
 
 
 def remove_number(context: CommandContext, account: Account, command: NumberRemove) -> None:
-    """Take a number away. Refused: unknown_number."""
+    """Remove a number. Refused: unknown_number."""
     if command.number not in account.numbers:
         raise Refused("unknown_number", f"{command.number} is not the organization's")
     account.put_number(command.number, None)

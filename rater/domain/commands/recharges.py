@@ -11,7 +11,7 @@ from rater.domain.rows import AutoRecharge
 
 
 def put_auto_recharge(context: CommandContext, account: Account, command: AutoRechargePut) -> None:
-    """Set auto-recharge, which also switches it on again after a hard failure. Refused: currency_mismatch, invalid_field."""
+    """Set auto-recharge; this also switches it on again after a hard failure. Refused: currency_mismatch, invalid_field."""
     check_currency(account, command.currency)
     state = account.state
     month_cap = command.max_amount_per_month
@@ -27,7 +27,7 @@ def put_auto_recharge(context: CommandContext, account: Account, command: AutoRe
     recharging.capped = ""
     if recharging.state == "disabled":
         recharging.state = "idle"
-    if not command.enabled and recharging.retry_us:  # between two tries: no card is charged once it is switched off
+    if not command.enabled and recharging.retry_us:  # the next try is still to come: once it is off, no card is charged
         recharge.give_up(context.event_writer, account)
         recharging.state = "idle"
     context.event_writer.event(account, "auto_recharge.changed", fields_of(command))
@@ -35,7 +35,10 @@ def put_auto_recharge(context: CommandContext, account: Account, command: AutoRe
 
 
 def succeed_recharge(context: CommandContext, account: Account, command: RechargeSucceeded) -> None:
-    """Credit a top-up once, whatever repeats (rule 21). Refused: unknown_recharge, currency_mismatch, invalid_field."""
+    """Credit a top-up, once however often it is reported (rule 21).
+
+    Refused: unknown_recharge, currency_mismatch, invalid_field.
+    """
     check_currency(account, command.currency)
     micros = positive_micros(command.amount)
     check_room(account, micros)
@@ -44,7 +47,7 @@ def succeed_recharge(context: CommandContext, account: Account, command: Recharg
     if episode == recharging.episode and recharging.state == "pending":
         recharging.state = "idle"
         recharging.retry_us = 0
-    elif episode in recharging.failed:  # given up, and the money came after all
+    elif episode in recharging.failed:  # it was given up, and the money came after all
         recharging.failed = [e for e in recharging.failed if e != episode]
     else:
         return
@@ -54,7 +57,7 @@ def succeed_recharge(context: CommandContext, account: Account, command: Recharg
 
 
 def fail_recharge(context: CommandContext, account: Account, command: RechargeFailed) -> None:
-    """A try failed (rule 22). Refused: unknown_recharge."""
+    """Handle a failed try of the pending top-up (rule 22). Refused: unknown_recharge."""
     episode = _episode(account, command.recharge_id)
     recharging = account.state.recharging
     pending = episode == recharging.episode and recharging.state == "pending" and recharging.retry_us == 0
@@ -63,7 +66,7 @@ def fail_recharge(context: CommandContext, account: Account, command: RechargeFa
 
 
 def retry_recharge(context: CommandContext, account: Account, command: RechargeRetry) -> None:
-    """The next try of a softly declined top-up, if it is due and still to be made (rule 22). Refused: unknown_recharge."""
+    """Make the next try of a softly declined top-up, if it is due and was not made yet (rule 22). Refused: unknown_recharge."""
     episode = _episode(account, command.recharge_id)
     recharging = account.state.recharging
     if episode == recharging.episode and command.attempt == recharging.attempt + 1:
@@ -71,9 +74,9 @@ def retry_recharge(context: CommandContext, account: Account, command: RechargeR
 
 
 def _episode(account: Account, recharge_id: str) -> int:
-    """The episode a recharge id stands for, if this account ever began it."""
+    """The episode that a recharge id names. Refused: unknown_recharge if this account never began it."""
     _, _, number = recharge_id.rpartition(":")
-    # Compared as a whole: no other spelling of the id (leading zeros, other digits) may pass for it.
+    # The id is compared as a whole, so no other spelling of it (leading zeros, other digits) is accepted.
     if number.isascii() and number.isdigit() and len(number) < 12:
         episode = int(number)
         if recharge_id == recharge.recharge_id(account, episode) and 1 <= episode <= account.state.recharging.episode:

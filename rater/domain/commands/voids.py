@@ -10,7 +10,7 @@ from rater.domain.rows import Handled
 
 
 def void_call(context: CommandContext, account: Account, command: CallVoid) -> None:
-    """Take a rated call back: its money to the lots it came from, its minutes to their pool (rule 19).
+    """Void a rated call: return its money to the lots it came from, and its minutes to their pool (rule 19).
 
     Refused: unknown_call, already_voided, invalid_field.
     """

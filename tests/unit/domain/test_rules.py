@@ -1,4 +1,4 @@
-"""What the rules say, one behaviour a test."""
+"""The rating rules, one behaviour per test."""
 
 from datetime import datetime
 from typing import Any
@@ -61,10 +61,10 @@ def test_a_record_that_cannot_be_rated_is_dead_lettered_and_leaves_no_trace(
     before = desk.state()
     assert dead(desk.call(**change)) == code
     assert desk.state() == before
-    assert rated(desk.call())["funded_by"] == "credit"  # the same cdr_id, once its cause is mended (rule 26)
+    assert rated(desk.call())["funded_by"] == "credit"  # the same cdr_id, once the cause is removed (rule 26)
 
 
-def test_what_is_no_json_goes_to_the_dead_letters_as_it_came(desk: Desk) -> None:
+def test_a_record_that_is_not_json_is_dead_lettered_as_it_came(desk: Desk) -> None:
     (letter,) = desk.give(desk.record(TOPICS.cdr, ORG, b"\xff{"))
     reason = reason_of(letter.headers)
     assert (letter.value, reason.code, reason.retryable) == (b"\xff{", "malformed_json", False)
@@ -159,7 +159,7 @@ def test_rule_19_a_void_gives_back_to_the_lots_it_came_from(desk: Desk) -> None:
     assert [t["kind"] for t in messages(desk.outputs, TOPICS.ledger)] == ["purchase", "charge", "void"]
 
 
-def test_rule_18_what_has_expired_is_forfeited_and_said(desk: Desk) -> None:
+def test_rule_18_expired_credit_is_forfeited_and_announced(desk: Desk) -> None:
     out = desk.command("funds.expire", as_of="2026-10-02T00:00:00Z")
     assert messages(out, TOPICS.ledger)[0]["kind"] == "expiry"
     assert events(out) == ["credit.expired", "balance.depleted"]
@@ -219,7 +219,7 @@ def test_rule_21_a_recharge_is_credited_once_whatever_repeats(desk: Desk) -> Non
     assert [t["kind"] for t in messages(desk.outputs, TOPICS.ledger)] == ["purchase", "charge", "recharge"]
 
 
-def test_rule_21_over_the_daily_cap_none_is_sent_and_it_is_said_once(desk: Desk) -> None:
+def test_rule_21_over_the_daily_cap_no_recharge_is_requested_and_that_is_announced_once(desk: Desk) -> None:
     auto_recharge(desk, max_per_day=1, trigger_amount="5000.00")
     desk.command("recharge.succeeded", recharge_id=f"{ORG}:1", amount="50.00", payment_reference="p")
     desk.call()
@@ -282,7 +282,7 @@ def test_rule_22_the_gaps_grow_and_there_are_three(desk: Desk) -> None:
     assert "next_attempt_at" not in desk.state()["auto_recharge"]
 
 
-def test_a_retry_of_a_recharge_that_never_was_is_refused(desk: Desk) -> None:
+def test_a_retry_of_an_unknown_recharge_is_refused(desk: Desk) -> None:
     (event,) = messages(desk.command("recharge.retry", recharge_id=f"{ORG}:1", attempt=2), TOPICS.event)
     assert event["data"]["code"] == "unknown_recharge"
 
