@@ -36,7 +36,7 @@ class ReadCall:
 
 
 class Payment:
-    """What the wallet gave for a call, in micros: from which lots, how much as overdraft, and both together."""
+    """How the wallet paid a charge, in micros: `parts` from lots, `collected` in all from lots, `overdrawn` as overdraft."""
 
     __slots__ = ("collected", "overdrawn", "parts")
 
@@ -47,7 +47,7 @@ class Payment:
 
 
 class CallRater:
-    """Rates calls one by one, in two steps so that a batch can read all its rows at once in between: `read`, then `rate`."""
+    """Rates calls in two steps, `read` and `rate`, so that a batch can look up all its calls at once in between."""
 
     __slots__ = ("_accounts", "_catalog", "_counts", "_event_writer", "_idempotency")
 
@@ -94,7 +94,7 @@ class CallRater:
         self._carry_out(call, account, decision, answered_us, month)
 
     def _carry_out(self, call: ReadCall, account: Account, decision: Decision, answered_us: int, month: moments.Month) -> None:
-        """Change the account as decided, and write what comes of it."""
+        """Change the account as decided, and write the output records."""
         event_writer = self._event_writer
         event_writer.open(call.record.timestamp)
         state, wallet = account.state, account.wallet

@@ -32,10 +32,10 @@ Movement = tuple[str, int, str | None]  # ledger account, micros, lot_id
 class EventWriter:
     """Writes output records at the time of the current input record: `timestamp_ms`, `now_us`, and `now_text` in RFC 3339."""
 
-    __slots__ = ("_emit", "_second", "_second_text", "_writer", "names", "now_text", "now_us", "timestamp_ms")
+    __slots__ = ("_emit", "_names", "_second", "_second_text", "_writer", "now_text", "now_us", "timestamp_ms")
 
     def __init__(self, names: TopicNames, emit: Emit, writer: Writer) -> None:
-        self.names = names
+        self._names = names
         self._emit = emit
         self._writer = writer
         self.timestamp_ms = -1
@@ -62,18 +62,18 @@ class EventWriter:
         state.seq += 1
         event_id = f"{state.org_id}:{state.seq}"
         event = Event(event_id, state.seq, type_, state.org_id, self.now_text, data)
-        self._emit(self.names.event, account.key, self._writer.json(event), self.timestamp_ms)
+        self._emit(self._names.event, account.key, self._writer.json(event), self.timestamp_ms)
         if type_ in NOTIFIED:
             note = Notification(event_id, state.org_id, event_id, type_, state.name, state.emails, self.now_text, data)
-            self._emit(self.names.notification, account.key, self._writer.json(note), self.timestamp_ms)
+            self._emit(self._names.notification, account.key, self._writer.json(note), self.timestamp_ms)
 
     def rated_call(self, account: Account, rated: RatedCall, trace: Headers) -> None:
         """Write a rated call; `trace` is the headers that name its trace."""
-        self._emit(self.names.rated, account.key, self._writer.json(rated), self.timestamp_ms, trace)
+        self._emit(self._names.rated, account.key, self._writer.json(rated), self.timestamp_ms, trace)
 
     def state_record(self, account: Account, message: dict[str, Any]) -> None:
         """Write the account's state, at the time of its last change."""
-        self._emit(self.names.state, account.key, self._writer.json(message), account.state.updated_us // 1000)
+        self._emit(self._names.state, account.key, self._writer.json(message), account.state.updated_us // 1000)
 
     def transaction(
         self,
@@ -102,7 +102,7 @@ class EventWriter:
             cdr_id,
             command_id,
         )
-        self._emit(self.names.ledger, account.key, self._writer.json(transaction), self.timestamp_ms)
+        self._emit(self._names.ledger, account.key, self._writer.json(transaction), self.timestamp_ms)
 
     def list_user(self, account: Account, user_id: str, put: UserPut | None) -> None:
         """Write the directory entry of a user that was put, or (None) removed."""
@@ -121,7 +121,7 @@ class EventWriter:
             self._list(account, NumberEntry(org_id, number, "put", put.kind, put.user_id, self.now_text))
 
     def _list(self, account: Account, entry: UserEntry | NumberEntry) -> None:
-        self._emit(self.names.directory, account.key, self._writer.json(entry), self.timestamp_ms)
+        self._emit(self._names.directory, account.key, self._writer.json(entry), self.timestamp_ms)
 
     def recharge_request(self, account: Account, recharge_id: str) -> None:
         """Ask the payment side for the top-up that is pending on the account (rule 20)."""
@@ -138,7 +138,7 @@ class EventWriter:
             state.auto.payment_method,
             self.now_text,
         )
-        self._emit(self.names.recharge_request, account.key, self._writer.json(request), self.timestamp_ms)
+        self._emit(self._names.recharge_request, account.key, self._writer.json(request), self.timestamp_ms)
 
 
 def spending(parts: list[Part], overdrawn: int) -> list[Movement]:
