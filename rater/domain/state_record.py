@@ -46,7 +46,7 @@ def _pools(account: Account, catalog: Catalog) -> list[dict[str, Any]]:
         plan = catalog.plans.get(plan_id)
         for allowance in () if plan is None else plan.allowances:
             total = allowance.minutes_per_user * holders
-            for month in {this_month, *(key[2] for key in used if key[:2] == (plan_id, allowance.allowance_id))}:
+            for month in {this_month, *[key[2] for key in used if key[:2] == (plan_id, allowance.allowance_id)]}:
                 totals[plan_id, allowance.allowance_id, month] = total
     return [
         {
