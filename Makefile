@@ -34,7 +34,7 @@ $(READY): pyproject.toml uv.lock .tools/uv-$(UV_VERSION)
 	$(RUN)/python -m rater.embedded
 	@touch $@
 
-$(COMPILED): $(READY) $(wildcard rater/domain/*.py rater/compiled/*.py)
+$(COMPILED): $(READY) $(wildcard rater/domain/*.py rater/domain/*/*.py rater/compiled/*.py)
 	$(RUN)/python -m rater.compiled
 	@touch $@
 

@@ -1,9 +1,10 @@
-"""Records for tests: sensible unless said otherwise, timestamps counting up from one instant."""
+"""Records for tests, with sensible defaults; their timestamps count up from one instant."""
 
 from typing import Any
 
 import msgspec
 
+from rater.domain.dead_letters import reason_of
 from rater.kafka.log import LogRecord
 from rater.kafka.topics import load_topics
 from rater.simulation import Simulation
@@ -14,7 +15,7 @@ ORG = "contoso"
 
 
 class Desk:
-    """A simulation to give records to, one by one or many; remembers all that came out."""
+    """A simulation that takes records one by one or many at a time, and keeps all outputs."""
 
     def __init__(self) -> None:
         self.simulation = Simulation(TOPICS)
@@ -90,7 +91,7 @@ class Desk:
         return messages(self.outputs, TOPICS.state, org_id)[-1]
 
     def ready(self, funds: str | None = "1000.00", plan: str | None = None) -> "Desk":
-        """With an organization, its user and funds."""
+        """Add an organization with a user and funds."""
         self.organization()
         self.user(plan=plan)
         if funds is not None:
@@ -104,16 +105,16 @@ def messages(records: list[LogRecord], topic: str, org_id: str | None = None) ->
 
 
 def rated(records: list[LogRecord]) -> dict[str, Any]:
-    """The one rated call among them."""
+    """The only rated call among the records."""
     (call,) = messages(records, TOPICS.rated)
     return call
 
 
 def dead(records: list[LogRecord]) -> str:
-    """The code of the one dead letter, with nothing else beside it."""
+    """The code of the only record, which must be a dead letter."""
     (letter,) = records
     assert letter.topic == TOPICS.dead_letter
-    return dict(letter.headers)["rater.error.code"].decode()
+    return reason_of(letter.headers).code
 
 
 def events(records: list[LogRecord]) -> list[str]:

@@ -1,7 +1,7 @@
-"""Bad input of every kind, by seed the same: good messages altered by field or by byte, under odd keys, at odd times.
+"""Bad input of every kind, the same for the same seed: good messages with altered fields or bytes, odd keys and odd timestamps.
 
-Much of it is good all the same (a field nobody reads, a number at its bound), some is good and means trouble (a price beyond
-all wallets, a plan that goes while users hold it). What must hold is that every record is accounted for.
+Much of it is still valid (a field that is ignored, a number at its limit), and some of that is trouble all the same (a price
+higher than any wallet, a plan removed while users hold it). Every record must be accounted for.
 """
 
 import copy
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rater.domain import moments
+from rater.domain.dead_letters import CODE_HEADER, TOPIC_HEADER
 from rater.kafka.log import LogRecord
 from rater.kafka.topics import Topics
 
@@ -20,7 +21,7 @@ LARGE_BYTES = 70_000
 
 
 class Raw(str):
-    """Written as it is: numbers no library would write, or no JSON at all."""
+    """Text written as it is: numbers that no library would write, or no JSON at all."""
 
     __slots__ = ()
 
@@ -49,14 +50,14 @@ ODD_BYTES: tuple[bytes | None, ...] = (
     b'"' + b"x" * LARGE_BYTES + b'"',
 )  # fmt: skip
 
-#: None of the future that the core would believe: the topics refuse those.
+#: None that are in the future and valid: the topics refuse those.
 ODD_TIMES_MS = (-1, 0, 1, -2, 2**62, -(2**62), 2**63 - 1, 7_258_118_400_000)
 
 ODD_HEADERS: tuple[Any, ...] = (
     (),
     [("", b"")],
     [("trace", None)],
-    [("__connect.errors.topic", b"forged"), ("rater.error.code", b"forged")],
+    [(TOPIC_HEADER, b"forged"), (CODE_HEADER, b"forged")],
     [("é😀\0", b"\xff\0")],
     [("same", b"1"), ("same", b"2")],
     [("large", b"x" * 10_000)],
@@ -65,7 +66,7 @@ ODD_HEADERS: tuple[Any, ...] = (
 
 
 class Poison:
-    """Draws records, each by `steps_ms` later than the last but for odd `times_ms`."""
+    """Draws records, each later than the last by one of `steps_ms`, except for odd `times_ms`."""
 
     def __init__(
         self,
@@ -84,7 +85,7 @@ class Poison:
         self._count = 0
 
     def stage(self) -> Iterator[LogRecord]:
-        """What the good records among the rest stand on."""
+        """The accounts and the catalog that the good records need."""
         for org in ORGS:
             for message in (_organization(org), _user(org), _funds(org)):
                 yield self._record(self._topics.command, org, _json(self._named(message)))
@@ -92,7 +93,7 @@ class Poison:
         yield self._record(self._topics.plan, "plan", _json(_plan()))
 
     def catalog(self) -> Iterator[LogRecord]:
-        """A catalog row of every odd kind, and many that are altered; each under a key of its own."""
+        """A catalog row with each of the odd values, and many altered rows; each with a key of its own."""
         draw, topics = self._draw, self._topics
         for topic, good, name in ((topics.rate, _rate, "rate_id"), (topics.plan, _plan, "plan_id")):
             for number in range(2 * len(ODD_BYTES)):
@@ -102,14 +103,14 @@ class Poison:
                 yield self._record(topic, f"{name}-{number}", value)
 
     def traffic(self) -> LogRecord:
-        """The next one that is of no catalog."""
+        """The next record of a CDR or command topic."""
         while True:
             record = self.record()
             if record.topic in (self._topics.cdr, self._topics.command):
                 return record
 
     def record(self) -> LogRecord:
-        """The next one."""
+        """The next record."""
         draw = self._draw
         topic, key, message = self._good()
         value: bytes | None = _json(message)
@@ -146,7 +147,7 @@ class Poison:
         return topics.rate, "r44", _rate()
 
     def _named(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Under an id of its own, or that of one of the last few."""
+        """The message with an id of its own, or with the id of one of the last few."""
         self._count += self._draw.random() < 0.9
         for name in ("cdr_id", "command_id"):
             if name in message:
@@ -156,7 +157,7 @@ class Poison:
         return message
 
     def _alter(self, message: dict[str, Any]) -> None:
-        """One field, at any depth: gone, of another type or size, named otherwise, or nested."""
+        """Change one field, at any depth: remove, rename, nest it, or give it another type or size."""
         draw = self._draw
         holder: Any = message
         while True:
@@ -189,7 +190,7 @@ class Poison:
         return copy.deepcopy(self._draw.choice(ODD_VALUES))
 
     def _bytes(self, value: bytes) -> bytes:
-        """The same, damaged on its way."""
+        """The same bytes, damaged."""
         draw = self._draw
         place = draw.randrange(len(value) + 1)
         choices: tuple[Callable[[], bytes], ...] = (
@@ -213,7 +214,7 @@ class Poison:
 
 
 def _json(value: Any) -> bytes:
-    """JSON but for what is `Raw`."""
+    """JSON, except for `Raw`."""
     return _text(value).encode()
 
 

@@ -25,6 +25,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from rater.domain import reading
+from rater.domain.dead_letters import reason_of
 from rater.domain.rejection import Rejected
 from rater.kafka.clients import producer, require_topics
 from rater.kafka.connection import Brokers, client_options
@@ -252,8 +253,8 @@ class _Watch:
         return _outcome_of(given, event) if given is not None and event["org_id"] == given["org_id"] else None
 
     def _of_letter(self, record: Any, waiting: dict[str, Command]) -> Outcome | None:
-        headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
-        if headers.get("__connect.errors.topic") != self._commands.topic:
+        reason = reason_of(record.headers)
+        if reason.topic != self._commands.topic:
             return None
         try:
             envelope, _ = reading.read_envelope(record.value)
@@ -262,8 +263,7 @@ class _Watch:
         given = waiting.get(envelope.command_id)
         if given is None or msgspec.json.encode(given) != record.value:
             return None
-        message = headers.get("__connect.errors.exception.message")
-        return Outcome(given, "refused", None, headers.get("rater.error.code"), message)
+        return Outcome(given, "refused", None, reason.code, reason.message)
 
 
 def _outcome_of(given: Command, event: dict[str, Any]) -> Outcome:

@@ -11,21 +11,11 @@ from typing import Any
 
 import msgspec
 
+from rater.domain import dead_letters
 from rater.kafka.clients import producer, reader
 from rater.kafka.connection import Brokers
 from rater.kafka.topics import Topics
 
-#: What the rater added to a record's own headers.
-_ADDED = frozenset(
-    {
-        "__connect.errors.topic",
-        "__connect.errors.partition",
-        "__connect.errors.offset",
-        "__connect.errors.exception.message",
-        "rater.error.code",
-        "rater.error.retryable",
-    }
-)
 _POLL_MS = 200
 
 
@@ -87,19 +77,19 @@ async def put_back(brokers: Brokers, topics: Topics, letters: Sequence[Letter]) 
 
 def _letter(record: Any, cdr_topic: str) -> Letter | None:
     """A retryable call's letter, or None: what the rater did not call retryable, or did not take from the call topic, stays."""
-    said = dict(record.headers)
-    if said.get("rater.error.retryable") != b"true" or said.get("__connect.errors.topic") != cdr_topic.encode():
+    reason = dead_letters.reason_of(record.headers)
+    if not reason.retryable or reason.topic != cdr_topic:
         return None
     payload = record.value[5:] if record.value[:1] == b"\0" else record.value
     return Letter(
         record.key.decode(),
         msgspec.json.decode(payload)["cdr_id"],
-        said["rater.error.code"].decode(),
-        said["__connect.errors.exception.message"].decode(),
-        int(said["__connect.errors.partition"]),
-        int(said["__connect.errors.offset"]),
+        reason.code,
+        reason.message,
+        reason.partition,
+        reason.offset,
         record.timestamp,
         record.key,
         record.value,
-        tuple((name, value) for name, value in record.headers if name not in _ADDED),
+        tuple(dead_letters.own_headers(record.headers)),
     )

@@ -1,9 +1,8 @@
-"""The core compiled to C: the same source, the same results, in less time.
+"""The core compiled to C: the same source and the same results, in less time.
 
-`python -m rater.compiled` builds it with mypyc where there is a C compiler. From then on `import rater.domain…` finds what
-was built from exactly this source for exactly this Python; anything else, and the source is run as it stands. So nothing
-stale is ever run, and nothing is missing where no compiler is. `RATER_PURE=1` in the environment leaves the compiled core
-aside.
+If there is a C compiler, `python -m rater.compiled` builds the core with mypyc. From then on `import rater.domain…` finds the
+build made from exactly this source for exactly this Python. Without such a build the source itself is run, so a stale build is
+never used, and no compiler is required. With `RATER_PURE=1` in the environment the source is run in any case.
 """
 
 import importlib.util
@@ -19,14 +18,19 @@ from types import ModuleType
 
 __all__ = ["DOMAIN", "MODULES", "built", "is_used", "use"]
 
-#: What the rating of a call passes through. Not in it: modules with `msgspec.Struct`s, whose options mypyc would drop.
+#: The modules that rating a call passes through. Modules with `msgspec.Struct`s can't be here: mypyc would drop their options.
 MODULES = (
     "account",
+    "calls",
     "catalog",
     "core",
+    "counts",
+    "dead_letters",
     "deck",
     "encoding",
     "event_writer",
+    "idempotency",
+    "loaded_accounts",
     "moments",
     "money",
     "plans",
@@ -34,6 +38,7 @@ MODULES = (
     "reading",
     "recharge",
     "standings",
+    "state_record",
     "wallet",
 )
 
@@ -43,19 +48,19 @@ _SUFFIX: str = sysconfig.get_config_var("EXT_SUFFIX")
 
 
 class _Finder(MetaPathFinder):
-    """Finds the built modules, and the library they share, by their names."""
+    """Finds the built modules, and the library they share, by name."""
 
     def __init__(self, files: dict[str, Path]) -> None:
         self.files = files
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """As imports ask it."""
+        """Called by `import`."""
         file = self.files.get(fullname)
         return None if file is None else importlib.util.spec_from_file_location(fullname, file)
 
 
 def use() -> bool:
-    """Have imports find the compiled core, if there is one for this source and Python. Gives whether there is."""
+    """Let imports find the compiled core; returns whether there is one for this source and Python."""
     folder = built()
     if os.environ.get("RATER_PURE") == "1" or not folder.is_dir():
         return False
@@ -71,9 +76,9 @@ def is_used() -> bool:
 
 
 def built() -> Path:
-    """Where the core compiled from this source for this Python is, or would be."""
-    # The types a compiled module imports decide on its code as well: all of the domain counts.
-    digest = blake2b(sys.version.encode() + _SUFFIX.encode(), digest_size=8)
-    for source in sorted(DOMAIN.glob("*.py")):
-        digest.update(source.name.encode() + source.read_bytes())
+    """The folder of the core compiled from this source for this Python, whether it exists or not."""
+    # All of the domain counts, as the code of a compiled module also depends on the types it imports.
+    digest = blake2b(f"{sys.version} {_SUFFIX} {MODULES}".encode(), digest_size=8)
+    for source in sorted(DOMAIN.rglob("*.py")):
+        digest.update(source.relative_to(DOMAIN).as_posix().encode() + source.read_bytes())
     return Path(__file__).parent / "built" / digest.hexdigest()

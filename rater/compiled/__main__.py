@@ -1,4 +1,4 @@
-"""`python -m rater.compiled`: compile the core, where that is possible. What is built already is not built again."""
+"""`python -m rater.compiled`: compile the core if possible, and unless that was done before."""
 
 import importlib.util
 import os
@@ -11,17 +11,17 @@ from rater.compiled import DOMAIN, MODULES, built
 
 
 class NoCompilerError(Exception):
-    """There is nothing here to compile with."""
+    """The core can't be compiled on this machine."""
 
 
 def build() -> Path:
-    """Compile the core, in about 10 s. Raises `NoCompilerError`."""
+    """Compile the core, in about 15 s, unless that was done before; returns its folder. Raises `NoCompilerError`."""
     folder = built()
     if not folder.is_dir():
         _check_compiler()
         with tempfile.TemporaryDirectory() as name:
             _compile(Path(name))
-            shutil.rmtree(folder.parent, ignore_errors=True)  # of former sources
+            shutil.rmtree(folder.parent, ignore_errors=True)  # builds of other sources
             arriving = folder.with_suffix(".arriving")
             shutil.copytree(Path(name) / "built", arriving)
         arriving.rename(folder)
@@ -31,16 +31,16 @@ def build() -> Path:
 def _check_compiler() -> None:
     compiler = str(sysconfig.get_config_var("CC") or "cc").split()[0]
     if shutil.which(compiler) is None:
-        raise NoCompilerError(f"there is no {compiler}")
+        raise NoCompilerError(f"{compiler} is not installed")
     if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
-        raise NoCompilerError("the headers of Python are not installed")
+        raise NoCompilerError("the C headers of Python are not installed")
     for tool in ("mypyc", "setuptools"):
         if importlib.util.find_spec(tool) is None:
-            raise NoCompilerError(f"{tool} is not installed; the extra `compiled` brings it")
+            raise NoCompilerError(f"{tool} is not installed; install the extra `compiled`")
 
 
 def _compile(place: Path) -> None:
-    """Run mypyc and the C compiler in `place`, on a copy of the domain and nothing else."""
+    """Run mypyc and the C compiler in `place`, on a copy of the domain alone."""
     from mypyc.build import mypycify
     from setuptools import Distribution
 
@@ -64,4 +64,4 @@ if __name__ == "__main__":
     try:
         print(f"compiled: {build()}")
     except NoCompilerError as lack:
-        print(f"not compiled, the core is interpreted, slower and otherwise the same: {lack}")
+        print(f"not compiled: {lack}; the core runs as Python source, with the same results, more slowly")

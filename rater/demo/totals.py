@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from rater.domain.currencies import CURRENCY_DIGITS
+from rater.domain.dead_letters import reason_of
 from rater.domain.money import format_micros, parse_micros
 from rater.kafka.log import LogRecord
 from rater.kafka.topics import Topics
@@ -42,7 +43,7 @@ class Totals:
         self.records.append(record)
         topics = self.topics
         if record.topic == topics.dead_letter:
-            self.dead_letters[dict(record.headers)["rater.error.code"].decode()] += 1
+            self.dead_letters[reason_of(record.headers).code] += 1
             return []
         message = msgspec.json.decode(record.value or b"null")
         if record.topic == topics.rated:

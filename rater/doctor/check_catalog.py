@@ -18,9 +18,8 @@ from rater.doctor.check_rates import judge_rates
 from rater.doctor.cluster_reader import ClusterReader
 from rater.doctor.cluster_views import ClusterView
 from rater.doctor.findings import DoctorFinding, counted, fault, listed, note, warning
-from rater.domain.catalog import Catalog
+from rater.domain.catalog import Catalog, CatalogIntake, FaultyRow
 from rater.domain.deck import PricedRow
-from rater.domain.rejection import Rejected
 from rater.kafka.topics import Topics
 
 CATALOG_S = 20.0
@@ -57,25 +56,6 @@ class _Event(msgspec.Struct):
     org_id: str
     type: str
     data: msgspec.Raw
-
-
-@dataclass(slots=True)
-class Rows:
-    """Plans and rates; `faulty`: key → why, of what can't be used."""
-
-    plan_topic: str
-    catalog: Catalog = field(default_factory=Catalog)
-    faulty: dict[tuple[str, bytes | None], str] = field(default_factory=dict)
-
-    def take(self, record: Record) -> None:
-        """A record of either topic; the latest of a key is what counts."""
-        place = (record.topic, record.key)
-        self.faulty.pop(place, None)
-        put = self.catalog.put_plan if record.topic == self.plan_topic else self.catalog.put_rate
-        try:
-            put(record.key, record.value)
-        except Rejected as rejected:
-            self.faulty[place] = str(rejected)
 
 
 @dataclass(slots=True)
@@ -139,8 +119,8 @@ async def check(cluster: ClusterReader, topics: Topics, view: ClusterView) -> li
     if unreadable:
         what = f"the catalog was not checked because {listed(unreadable)} can't be read"
         return [note("catalog.unreadable", what, "see the areas topics and acl")]
-    rows = Rows(topics.plan)
-    if not await _read(cluster, view, [topics.plan, topics.rate], rows.take, CATALOG_S):
+    intake = CatalogIntake(topics.plan, topics.rate, Catalog())
+    if not await _read(cluster, view, [topics.plan, topics.rate], intake.take, CATALOG_S):
         what = f"the catalog could not be read within {CATALOG_S:.0f} s"
         return [fault("catalog.unread", what, "a worker couldn't start within that time either; is a broker overloaded?")]
     accounts = Accounts()
@@ -148,11 +128,11 @@ async def check(cluster: ClusterReader, topics: Topics, view: ClusterView) -> li
     whole = [not view.unreadable([topic]) and await _read(cluster, view, [topic], take, _ACCOUNTS_S) for topic, take in reads]
     accounts.is_whole = all(whole)
     now_us = time.time_ns() // 1000
-    found = rows.catalog.deck.rows()
+    found = intake.catalog.deck.rows()
     return [
-        *judge_faulty(rows.faulty),
+        *judge_faulty(intake.faulty),
         *judge_rates(found, now_us),
-        *judge_plans(rows.catalog.plans, found, accounts.holders(), now_us),
+        *judge_plans(intake.catalog.plans, found, accounts.holders(), now_us),
         *judge_organizations(accounts, found, now_us),
         *(
             []
@@ -162,11 +142,11 @@ async def check(cluster: ClusterReader, topics: Topics, view: ClusterView) -> li
     ]
 
 
-def judge_faulty(faulty: Mapping[tuple[str, bytes | None], str]) -> list[DoctorFinding]:
+def judge_faulty(faulty: Mapping[tuple[str, bytes | None], FaultyRow]) -> list[DoctorFinding]:
     """Rows that every worker ignores. `faulty`: (topic, key) → why."""
     if not faulty:
         return []
-    rows = [f"{topic} {(key or b'').decode(errors='replace')[:80]!r}: {why}" for (topic, key), why in faulty.items()]
+    rows = [f"{topic} {(key or b'').decode(errors='replace')[:80]!r}: {row.rejected}" for (topic, key), row in faulty.items()]
     todo = "correct and publish them again (rater load checks them first); a null value removes a key"
     return [fault("catalog.faulty_rows", f"{counted(len(rows), 'row')} ignored as faulty: {listed(rows)}", todo)]
 

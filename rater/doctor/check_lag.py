@@ -16,6 +16,7 @@ from rater.bootstrap import AGENTS, lacking
 from rater.doctor.cluster_reader import ClusterReader
 from rater.doctor.cluster_views import ClusterView, GroupView
 from rater.doctor.findings import DoctorFinding, counted, fault, listed, note, ok, since, warning
+from rater.domain.dead_letters import reason_of
 from rater.kafka.topics import Topics
 from rater.settings import Settings
 
@@ -72,9 +73,8 @@ class DeadLetterCounts:
 
     def take(self, record: Any) -> None:
         """Count a record of the dead-letter topic."""
-        headers = dict(record.headers)
-        code = headers.get("rater.error.code", b"unknown").decode(errors="replace")
-        (self.retryable if headers.get("rater.error.retryable") == b"true" else self.others)[code] += 1
+        reason = reason_of(record.headers)
+        (self.retryable if reason.retryable else self.others)[reason.code] += 1
 
 
 async def check(

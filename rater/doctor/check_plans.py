@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from rater.doctor.findings import DoctorFinding, counted, fault, listed, note, ok, warning
 from rater.domain.deck import PricedRow
-from rater.domain.plans import Plan
+from rater.domain.plans import PreparedPlan
 
 #: Licence of a user → the service whose calls use the minutes of its plan.
 LICENSED = {"calling_plan": "outbound", "audio_conferencing": "conference-dial-out"}
@@ -28,7 +28,9 @@ class Holders:
     is_whole: bool = True
 
 
-def judge_plans(plans: Mapping[str, Plan], rows: Iterable[PricedRow], holders: Holders, now_us: int) -> list[DoctorFinding]:
+def judge_plans(
+    plans: Mapping[str, PreparedPlan], rows: Iterable[PricedRow], holders: Holders, now_us: int
+) -> list[DoctorFinding]:
     """All findings about these plans as of `now_us`. Expired `rows` don't count."""
     priced: dict[str, set[CountryAndType]] = {service: set() for service in LICENSED.values()}
     for row in rows:
@@ -40,7 +42,7 @@ def judge_plans(plans: Mapping[str, Plan], rows: Iterable[PricedRow], holders: H
     return [*findings, *_holders(plans, holders)]
 
 
-def _usable(plan: Plan, priced: set[CountryAndType] | None) -> Iterable[DoctorFinding]:
+def _usable(plan: PreparedPlan, priced: set[CountryAndType] | None) -> Iterable[DoctorFinding]:
     """`priced`: what the rates of the plan's service cover; None if no licence belongs to that service."""
     if priced is None:
         what = f"plan {plan.plan_id}: calls of service {plan.service} never use a user's minutes (rule 7)"
@@ -70,7 +72,7 @@ def _usable(plan: Plan, priced: set[CountryAndType] | None) -> Iterable[DoctorFi
         )
 
 
-def _holders(plans: Mapping[str, Plan], holders: Holders) -> Iterable[DoctorFinding]:
+def _holders(plans: Mapping[str, PreparedPlan], holders: Holders) -> Iterable[DoctorFinding]:
     missing = {plan_id: users for (_, plan_id), users in sorted(holders.users.items()) if plan_id not in plans}
     if missing:
         named = listed([f"{plan_id} ({counted(users, 'user')})" for plan_id, users in missing.items()])

@@ -1,24 +1,41 @@
 """The account of an organization: the aggregate that one record at a time changes.
 
-Its row is read whole; users and calls are read when they are asked for, so that an organization of 100,000 users costs a
-batch no more than one of ten.
+Its row is read whole. Users and calls are read on demand, so an organization of 100,000 users costs a batch no more than one
+of ten.
 
 Invariants
-- `state.seq` is the number of events that went out.
+- `state.seq` is the number of events that were emitted.
 - `state.holders[plan]` is the number of users whose licences name the plan.
-- `wallet` holds its own (`wallet.Wallet.check`), checked before every row is written and after every row is read. What
-  `state.wallet` says is as old as the row.
+- `wallet` has invariants of its own (`Wallet.check`), checked whenever the row is read or written. While the account is in
+  memory, `wallet` is current and `state.wallet` is not.
 """
 
 from rater.domain import moments, money
 from rater.domain.currencies import CURRENCY_DIGITS
 from rater.domain.deck import Deck, PrefixTable
-from rater.domain.rows import AccountState, Pool, PoolKey, Rows, User, decode_state, decode_user, encode_row
+from rater.domain.rows import (
+    AccountState,
+    Pool,
+    PoolKey,
+    Rows,
+    User,
+    account_key,
+    call_prefix,
+    command_prefix,
+    decode_state,
+    decode_user,
+    encode_row,
+    number_prefix,
+    user_prefix,
+)
 from rater.domain.wallet import Wallet
 
 
 class Account:
-    """An account at work: its row, and what is derived from it or read on demand."""
+    """An account in memory: its row, and what is derived from it or read on demand.
+
+    `counted_as`: the status, and whether the account is overdrawn, as `standings` has counted it; None if it has not.
+    """
 
     __slots__ = (
         "_balance",
@@ -42,40 +59,39 @@ class Account:
     )
 
     def __init__(self, state: AccountState, rows: Rows) -> None:
-        org = state.org_id.encode()
-        framed = len(org).to_bytes(2, "big") + org  # so that no two (organization, id) make the same row key
+        org_id = state.org_id
         self.state = state
         self.wallet = Wallet(state.wallet)
-        self.key = org
-        self.row_key = b"a" + org
-        self.user_prefix = b"u" + framed
-        self.call_prefix = b"c" + framed
-        self.command_prefix = b"k" + framed
+        self.key = org_id.encode()
+        self.row_key = account_key(org_id)
+        self.user_prefix = user_prefix(org_id)
+        self.call_prefix = call_prefix(org_id)
+        self.command_prefix = command_prefix(org_id)
         self.pools: dict[PoolKey, Pool] = {(p.plan_id, p.allowance_id, p.month): p for p in state.pools}
         self.numbers: dict[str, str] = {}
         self._rows = rows
         self._users: dict[str, User | None] = {}
         self._balance = -1
         self._balance_text = ""
-        self.counted_as: tuple[str, bool] | None = None  # status and whether it owes, as `standings` has counted it
+        self.counted_as: tuple[str, bool] | None = None
         self.settings_changed()
 
     @classmethod
     def load(cls, org_id: str, rows: Rows) -> "Account | None":
-        """Read an account, or None where there is no such row."""
-        row = rows.get(b"a" + org_id.encode())
+        """Read an account; None if there is no such row."""
+        row = rows.get(account_key(org_id))
         if row is None:
             return None
         account = cls(decode_state(row), rows)
         account.wallet.check()
         if account.state.exists:
             account.counted_as = (account.status(), account.wallet.overdraft > 0)
-        prefix = b"n" + account.user_prefix[1:]
+        prefix = number_prefix(org_id)
         account.numbers = {key[len(prefix) :].decode(): kind.decode() for key, kind in rows.scan(prefix)}
         return account
 
     def save(self) -> None:
-        """Write the account's row; months that are closed go."""
+        """Write the account's row, without the pools of closed months."""
         self.wallet.check()
         state = self.state
         for key in [key for key, pool in self.pools.items() if pool.close_us <= state.updated_us]:
@@ -85,7 +101,7 @@ class Account:
         self._rows.put(self.row_key, encode_row(state))
 
     def settings_changed(self) -> None:
-        """Derive anew what depends on the organization's settings."""
+        """Derive again what depends on the organization's settings."""
         self.calendar = moments.calendar(self.state.time_zone)
         self.digits = CURRENCY_DIGITS[self.state.currency]
         self.zero = money.format_micros(0, self.digits)
@@ -101,11 +117,11 @@ class Account:
         return table
 
     def text(self, micros: int) -> str:
-        """An amount in the organization's currency."""
+        """An amount as text, with the digits of the organization's currency."""
         return money.format_repeating(micros, self.digits)
 
     def balance_text(self) -> str:
-        """The balance, written."""
+        """The balance as text."""
         balance = self.wallet.balance
         if balance != self._balance:
             self._balance = balance
@@ -113,7 +129,7 @@ class Account:
         return self._balance_text
 
     def threshold(self) -> int | None:
-        """Below this the balance is low: the trigger, or the organization's own amount without auto-recharge (rule 23)."""
+        """The balance is low below this (rule 23): the trigger, or without auto-recharge the organization's own amount."""
         auto = self.state.auto
         return auto.trigger if auto is not None and auto.enabled else self.state.low_balance
 
@@ -135,7 +151,7 @@ class Account:
             return user
 
     def put_user(self, user_id: str, user: User | None) -> None:
-        """Make, change or (None) take away a user, and count who holds which plan (rule 11)."""
+        """Create or change a user, or (None) remove it, and count the holders of its plans (rule 11)."""
         before = self.user(user_id)
         holders = self.state.holders
         for plan_id in _plans(before):
@@ -152,8 +168,8 @@ class Account:
             self._rows.put(key, encode_row(user))
 
     def put_number(self, number: str, kind: str | None) -> None:
-        """Register a number of the organization's own or (None) take it away."""
-        key = b"n" + self.user_prefix[1:] + number.encode()
+        """Register a number of the organization, or (None) remove it."""
+        key = number_prefix(self.state.org_id) + number.encode()
         if kind is None:
             del self.numbers[number]
             self._rows.delete(key)

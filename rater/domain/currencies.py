@@ -1,4 +1,4 @@
-"""The currencies of ISO 4217 and how many digits each is written with (rule 1)."""
+"""The currencies of ISO 4217, and the number of decimal digits of each (rule 1)."""
 
 _TWO = """
 AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CNY COP CRC CUP CVE CZK
@@ -10,7 +10,7 @@ VED VES WST XCD XCG YER ZAR ZMW ZWG
 _ZERO = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF"
 _THREE = "BHD IQD JOD KWD LYD OMR TND"
 
-#: Currency code → the digits its amounts have at least.
+#: Currency code → the least number of decimal digits its amounts are written with.
 CURRENCY_DIGITS: dict[str, int] = (
     dict.fromkeys(_TWO.split(), 2) | dict.fromkeys(_ZERO.split(), 0) | dict.fromkeys(_THREE.split(), 3)
 )

@@ -1,8 +1,8 @@
 """Rate decks: which row prices a call (rule 8).
 
-A deck holds rows by (rate card, service, currency) and prefix. `find` takes the longest prefix of the called number among
-the rows valid at the instant of answer; of two rows with the same prefix the later `effective_from` wins, then the lower
-`rate_id`, so that the answer depends on which rows there are and never on the order they came in.
+A deck holds rows by rate card, service, currency and prefix. Among the rows valid at the instant of answer, the longest prefix
+of the called number wins. If two rows have the same prefix, the later `effective_from` wins, then the lower `rate_id`. So the
+answer depends on which rows there are, and never on the order they came in.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ HEAD_DIGITS: Final = 3
 
 @dataclass(frozen=True)
 class PricedRow:
-    """A row ready to rate with: micros a minute, seconds, microseconds since the epoch, and the texts a rated call shows."""
+    """A rate message, ready to rate with: a rate in micros a minute, and the texts that a rated call shows."""
 
     rate_id: str
     rate_card: str
@@ -39,7 +39,7 @@ class PricedRow:
 
 
 def priced(rate: messages.Rate) -> PricedRow:
-    """A catalog message as a row to rate with."""
+    """Prepare a rate message for rating."""
     digits = CURRENCY_DIGITS[rate.currency]
     rate_micros = money.parse_micros(rate.rate_per_minute)
     fee_micros = money.parse_micros(rate.connection_fee)
@@ -71,11 +71,11 @@ class PrefixTable:
 
     def __init__(self) -> None:
         self._rows: dict[str, list[PricedRow]] = {}
-        # By the first digits: the lengths of the prefixes that begin so, longest first. Spares most of the probes.
+        # First digits → the lengths of the prefixes that begin with them, longest first. Saves most of the look-ups.
         self._lengths: dict[str, tuple[int, ...]] = {}
 
     def find(self, digits: str, at_us: int) -> PricedRow | None:
-        """The row for a called number (E.164 without +) answered at the instant, or None (rule 8)."""
+        """The row for a called number (E.164 without the +) answered at the instant, or None (rule 8)."""
         rows = self._rows
         lengths = self._lengths
         for length in lengths.get(digits[:HEAD_DIGITS]) or lengths.get(digits[:1], ()):
@@ -87,39 +87,39 @@ class PrefixTable:
         return None
 
     def add(self, row: PricedRow) -> None:
-        """Take a row in, in its order among those of its prefix."""
+        """Add a row, in its order among the rows of its prefix."""
         candidates = self._rows.setdefault(row.prefix, [])
         candidates.append(row)
         candidates.sort(key=lambda r: (-r.from_us, r.rate_id))
         self._measure(row.prefix)
 
     def remove(self, row: PricedRow) -> None:
-        """Take a row out."""
+        """Remove a row that was added."""
         candidates = self._rows[row.prefix]
         candidates.remove(row)
         if not candidates:
             del self._rows[row.prefix]
 
     def _measure(self, prefix: str) -> None:
-        """Note the prefix's length at every head it may be found by; lengths are not forgotten, they cost a probe."""
+        """Note the prefix's length under all first digits it may be found by. Lengths stay: a spare one costs one look-up."""
         lengths = self._lengths
         first, head = prefix[:1], prefix[:HEAD_DIGITS]
         short = len(prefix) < HEAD_DIGITS
         known = [key for key in lengths if key.startswith(prefix)] if short else []
         for key in {first, head, *known}:
-            # A head that is new begins with what the shorter prefixes of its first digit need.
+            # A new head starts with the lengths of the shorter prefixes that have its first digit.
             inherited = lengths.get(key) or tuple(n for n in lengths.get(first, ()) if n < HEAD_DIGITS)
             if len(prefix) not in inherited:
                 inherited = tuple(sorted({*inherited, len(prefix)}, reverse=True))
             lengths[key] = inherited
 
     def rows(self) -> list[PricedRow]:
-        """All rows, for those who check or show a deck."""
+        """All rows."""
         return [row for candidates in self._rows.values() for row in candidates]
 
 
 class Deck:
-    """All rate cards."""
+    """The rows of all rate cards."""
 
     __slots__ = ("_by_id", "_tables")
 
@@ -131,19 +131,19 @@ class Deck:
         return len(self._by_id)
 
     def put(self, row: PricedRow) -> None:
-        """Take a row in; one with its id is replaced."""
+        """Add a row; it replaces the one with the same id."""
         self.remove(row.rate_id)
         self._by_id[row.rate_id] = row
         self.table(row.rate_card, row.service, row.currency).add(row)
 
     def remove(self, rate_id: str) -> None:
-        """Take a row out, if it is there."""
+        """Remove a row, if it is there."""
         row = self._by_id.pop(rate_id, None)
         if row is not None:
             self.table(row.rate_card, row.service, row.currency).remove(row)
 
     def table(self, rate_card: str, service: str, currency: str) -> PrefixTable:
-        """The rows of a card, service and currency; the same object for as long as the deck lives."""
+        """The rows of a card, service and currency. Always the same object, so callers may keep it."""
         key = (rate_card, service, currency)
         table = self._tables.get(key)
         if table is None:

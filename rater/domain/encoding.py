@@ -1,4 +1,4 @@
-"""Messages and rows to bytes."""
+"""Encodes messages and rows."""
 
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ _into_row: Final = msgspec.msgpack.Encoder().encode_into
 
 
 class Writer:
-    """Encodes into a buffer it keeps: half of what encoding a record costs is asking for memory. For one thread."""
+    """Encodes into a buffer that it reuses, since allocating memory is half the cost of encoding a record. Not thread-safe."""
 
     __slots__ = ("_buffer",)
 
@@ -19,11 +19,11 @@ class Writer:
         self._buffer = bytearray(_BUFFER_BYTES)
 
     def json(self, message: Any) -> bytes:
-        """A message as it goes out."""
+        """A message as JSON."""
         _into_json(message, self._buffer)
         return bytes(self._buffer)
 
     def row(self, value: Any) -> bytes:
-        """A row as it is kept."""
+        """A row as MessagePack."""
         _into_row(value, self._buffer)
         return bytes(self._buffer)

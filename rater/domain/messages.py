@@ -1,6 +1,6 @@
-"""The messages that come in (contract, "Messages"): every field with its type, range and length. Unknown fields are ignored.
+"""The messages that come in (docs/contract.md, "Messages"): every field with its type, range and length.
 
-`reading` makes them of bytes.
+Unknown fields are ignored. `reading` decodes and checks them.
 """
 
 from datetime import datetime
@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from rater.domain import money
 
-DURATION_MS_MAX = 31 * 86_400_000  # no call lasts longer than a month
+DURATION_MS_MAX = 31 * 86_400_000  # no call is longer than a month
 
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
 Text = Annotated[str, Meta(max_length=256)]
@@ -58,7 +58,7 @@ class Cdr(Struct, omit_defaults=True, gc=False):
 
 
 class Rate(Struct, omit_defaults=True):
-    """A row of a rate deck. Money is a minute's, a call's and a call's least, in `currency`."""
+    """A row of a rate deck; its rate per minute, fee per call and minimum charge per call are in `currency`."""
 
     rate_id: Id
     service: Service
@@ -78,7 +78,7 @@ class Rate(Struct, omit_defaults=True):
 
 
 class Allowance(Struct, omit_defaults=True):
-    """Minutes a plan includes a user and month, to some destinations (rule 10)."""
+    """Minutes that a plan includes per user and month, for some destinations (rule 10)."""
 
     allowance_id: Id
     minutes_per_user: Positive
@@ -97,7 +97,7 @@ class Plan(Struct, omit_defaults=True):
 
 
 class Envelope(Struct):
-    """What every command has: enough to answer it, whatever is wrong with the rest."""
+    """The fields every command has: enough to answer it, whatever is wrong with the rest."""
 
     command_id: Id
     type: Annotated[str, Meta(min_length=1, max_length=64)]
@@ -115,14 +115,14 @@ class Licences(Struct):
 
 
 class Command(Struct, tag_field="type"):
-    """A command's common part."""
+    """The fields all commands share."""
 
     command_id: Id
     org_id: Id
 
 
 class OrganizationPut(Command, tag="organization.put"):
-    """Make an organization, or change it; its currency stays (rule 2)."""
+    """Create an organization, or change it; its currency can't change (rule 2)."""
 
     name: Text
     country: Country
@@ -135,7 +135,7 @@ class OrganizationPut(Command, tag="organization.put"):
 
 
 class UserPut(Command, tag="user.put"):
-    """Make a user, or change it."""
+    """Create a user, or change it."""
 
     user_id: Id
     usage_country: Country
@@ -143,13 +143,13 @@ class UserPut(Command, tag="user.put"):
 
 
 class UserRemove(Command, tag="user.remove"):
-    """Take a user away."""
+    """Remove a user."""
 
     user_id: Id
 
 
 class NumberPut(Command, tag="number.put"):
-    """Register a number of the organization's own."""
+    """Register a number of the organization."""
 
     number: Number
     kind: NumberKind
@@ -157,13 +157,13 @@ class NumberPut(Command, tag="number.put"):
 
 
 class NumberRemove(Command, tag="number.remove"):
-    """Take a number away."""
+    """Remove a number of the organization."""
 
     number: Number
 
 
 class FundsAdd(Command, tag="funds.add"):
-    """Credits that were bought."""
+    """Credit a purchase."""
 
     amount: Amount
     currency: Currency
@@ -172,7 +172,7 @@ class FundsAdd(Command, tag="funds.add"):
 
 
 class FundsAdjust(Command, tag="funds.adjust"):
-    """A correction of the balance by hand, up or down."""
+    """Correct the balance by hand, up or down."""
 
     amount: SignedAmount
     reason: Text
@@ -180,19 +180,19 @@ class FundsAdjust(Command, tag="funds.adjust"):
 
 
 class FundsExpire(Command, tag="funds.expire"):
-    """Forfeit what has expired by `as_of` (rule 18)."""
+    """Forfeit the credit that has expired by `as_of` (rule 18)."""
 
     as_of: Moment
 
 
 class FundsWarn(Command, tag="funds.warn"):
-    """Warn of credit that expires soon, as seen at `as_of`."""
+    """Warn of credit that expires soon after `as_of`."""
 
     as_of: Moment
 
 
 class AutoRechargePut(Command, tag="auto_recharge.put"):
-    """Set how the wallet is topped up by itself (rules 20 to 22)."""
+    """Set how the wallet is topped up automatically (rules 20 to 22)."""
 
     enabled: bool
     trigger_amount: Amount
@@ -204,7 +204,7 @@ class AutoRechargePut(Command, tag="auto_recharge.put"):
 
 
 class RechargeSucceeded(Command, tag="recharge.succeeded"):
-    """The payment side took the money of a recharge."""
+    """The payment side collected the money of a recharge."""
 
     recharge_id: Annotated[str, Meta(min_length=1, max_length=160)]
     amount: Amount
@@ -213,7 +213,7 @@ class RechargeSucceeded(Command, tag="recharge.succeeded"):
 
 
 class RechargeFailed(Command, tag="recharge.failed"):
-    """The payment side could not take the money; `attempt` says which try, where it is known."""
+    """The payment side could not collect the money; `attempt` says which try failed, if known."""
 
     recharge_id: Annotated[str, Meta(min_length=1, max_length=160)]
     code: Text
@@ -222,14 +222,14 @@ class RechargeFailed(Command, tag="recharge.failed"):
 
 
 class RechargeRetry(Command, tag="recharge.retry"):
-    """Try a softly declined recharge again, now that its next try is due; `attempt` says which try that is (rule 22)."""
+    """Try a softly declined recharge again; `attempt` says which try is due (rule 22)."""
 
     recharge_id: Annotated[str, Meta(min_length=1, max_length=160)]
     attempt: Positive
 
 
 class NotificationSent(Command, tag="notification.sent"):
-    """A mail or webhook about an event was taken by the other side."""
+    """A mail or webhook about an event was accepted by its recipient."""
 
     notification_id: Text
     channel: Literal["mail", "webhook"]
@@ -237,7 +237,7 @@ class NotificationSent(Command, tag="notification.sent"):
 
 
 class NotificationFailed(Command, tag="notification.failed"):
-    """A mail or webhook about an event can't be delivered; it is not tried again."""
+    """A mail or webhook about an event can't be delivered and will not be tried again."""
 
     notification_id: Text
     channel: Literal["mail", "webhook"]
@@ -246,7 +246,7 @@ class NotificationFailed(Command, tag="notification.failed"):
 
 
 class CallVoid(Command, tag="call.void"):
-    """Take a rated call back (rule 19)."""
+    """Void a rated call: return its money and minutes (rule 19)."""
 
     cdr_id: Id
     reason: Text

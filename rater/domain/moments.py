@@ -1,6 +1,6 @@
-"""Instants, calendar months and their limits (rules 3, 11, 16).
+"""Instants and calendar months (rules 3, 11, 16).
 
-An instant is an `int` of microseconds since the epoch, UTC. Nothing here reads a clock: "now" is a record's own timestamp.
+An instant is an `int` of microseconds since the epoch, UTC. Nothing here reads a clock: "now" is the timestamp of a record.
 """
 
 from bisect import bisect_right
@@ -14,17 +14,17 @@ SECOND_US: Final = 1_000_000
 DAY_US: Final = 86_400 * SECOND_US
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-#: Beyond these nothing telephonic happened; within them every sum of dates is representable.
+#: The instants the rater accepts, the maximum excluded. Sums of dates within them can't overflow.
 INSTANT_US_MIN: Final = 0
 INSTANT_US_MAX: Final = 7_258_118_400 * SECOND_US  # 2200-01-01
 
-#: How long a month stays open for late records (rule 11), and how long a CDR is remembered at least (rule 26).
+#: How long a month stays open for late records (rule 11), and the least time a call is remembered (rule 26).
 LATE_DAYS: Final = 40
 REMEMBER_DAYS: Final = 35
 
 
 class Month(NamedTuple):
-    """A calendar month somewhere: its name (`2025-10`) and its instants, the end and the closing excluded."""
+    """A calendar month of a time zone: its name (`2025-10`), its start, its end (excluded), and when it closes (excluded)."""
 
     name: str
     start_us: int
@@ -33,12 +33,12 @@ class Month(NamedTuple):
 
 
 class Calendar:
-    """The months of one time zone. Remembers those it was asked for, as calls come month by month."""
+    """The months of one time zone. Those that were asked for are kept, since most calls are of the same few."""
 
     __slots__ = ("_months", "_starts", "zone")
 
     def __init__(self, time_zone: str) -> None:
-        """`time_zone` is an IANA name; raises `ValueError` where there is none such."""
+        """`time_zone` is an IANA name. Raises `ValueError` if it is unknown."""
         self.zone = _zone(time_zone)
         self._starts: list[int] = []
         self._months: list[Month] = []
@@ -52,7 +52,7 @@ class Calendar:
                 return month
         local = to_datetime(at_us).astimezone(self.zone)
         month = self._make(local.year, local.month)
-        if at_us >= month.end_us:  # the clock was put back over midnight of the first: a month that has begun goes on
+        if at_us >= month.end_us:  # the clock was put back over midnight of the first: the new month, once begun, goes on
             month = self._make(local.year + local.month // 12, local.month % 12 + 1)
         assert month.start_us <= at_us < month.end_us, (at_us, month)
         self._starts.insert(i + 1, month.start_us)
@@ -68,7 +68,7 @@ class Calendar:
 
 @lru_cache(maxsize=1024)
 def calendar(time_zone: str) -> Calendar:
-    """The calendar of a time zone, one for all who live there."""
+    """The calendar of a time zone, shared by all its organizations. Raises `ValueError` if the zone is unknown."""
     return Calendar(time_zone)
 
 
@@ -85,7 +85,7 @@ def to_datetime(at_us: int) -> datetime:
 
 @lru_cache(maxsize=8192)
 def to_text(at_us: int) -> str:
-    """RFC 3339 in UTC, ending in Z, a fraction only where there is one (rule 3)."""
+    """RFC 3339 in UTC, ending in Z, with a fraction only if it isn't zero (rule 3)."""
     fraction = "milliseconds" if at_us % 1000 == 0 else "microseconds"
     return to_datetime(at_us).replace(tzinfo=None).isoformat(timespec=fraction if at_us % SECOND_US else "seconds") + "Z"
 
@@ -105,5 +105,5 @@ def a_year_later(at_us: int) -> int:
 def _zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
-    except Exception as error:  # zoneinfo raises KeyError, ValueError, OSError, by what is wrong with the name
+    except Exception as error:  # zoneinfo raises KeyError, ValueError or OSError, depending on the name
         raise ValueError(f"no such time zone: {name[:64]!r}") from error

@@ -1,12 +1,12 @@
 """Money: integers inside, decimal strings in messages (rules 1, 14).
 
-An amount is an `int` of micros: 10⁻⁶ of the currency's major unit. It is read from and written to messages as a decimal
-string and nothing else: no float, no exponent, no JSON number ever stands for money.
+An amount is an `int` of micros: 10⁻⁶ of the currency's major unit. In messages it is a decimal string: never a float, an
+exponent or a JSON number.
 
 Invariants
 - `parse_micros(format_micros(n, d)) == n` for every sum within `SUM_MICROS_MAX`.
-- A written amount has at least the currency's own ISO 4217 digits, at most 6, and no trailing zero beyond the former.
-- No charge and no wallet goes beyond `SUM_MICROS_MAX`, so that every sum fits in 64 bits.
+- A written amount has at least the ISO 4217 digits of its currency, at most 6, and no trailing zero beyond the former.
+- No charge and no wallet exceeds `SUM_MICROS_MAX`, so that every sum fits in 64 bits.
 - A price is rounded exactly once, half up, at the end (`price_micros`).
 """
 
@@ -18,7 +18,7 @@ MICROS: Final = 1_000_000
 AMOUNT_MICROS_MAX: Final = 10**18 - 1  # 12 digits before the point
 SUM_MICROS_MAX: Final = 4 * 10**18  # no wallet is larger, in funds or in debt: rows keep sums in 64 bits
 
-#: What a message may say where money is meant. Signs are allowed or refused by the field.
+#: The amounts of money a message may have, without and with a sign.
 AMOUNT_PATTERN = r"\A(0|[1-9][0-9]{0,11})(\.[0-9]{1,6})?\Z"
 SIGNED_AMOUNT_PATTERN = r"\A-?(0|[1-9][0-9]{0,11})(\.[0-9]{1,6})?\Z"
 
@@ -26,7 +26,7 @@ _WRITTEN: Final = re.compile(r"\A-?(0|[1-9][0-9]{0,12})(\.[0-9]{1,6})?\Z")  # a 
 
 
 class MoneyError(ValueError):
-    """A text that is no amount of money."""
+    """The text is not an amount of money."""
 
 
 def parse_micros(text: str) -> int:
@@ -55,7 +55,7 @@ def format_micros(micros: int, digits: int) -> str:
     return f"{whole}.{fraction}" if fraction else str(whole)
 
 
-#: The same, remembered: most amounts of a deck's calls repeat (prices, fees, round top-ups).
+#: `format_micros` with a cache, for amounts that repeat: prices, fees, charges.
 format_repeating = lru_cache(maxsize=65_536)(format_micros)
 
 

@@ -1,4 +1,4 @@
-"""The messages that go out, field by field as the contract lists them."""
+"""The messages that go out, with the fields of the contract (docs/contract.md, "Messages")."""
 
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -10,7 +10,7 @@ from rater.domain.messages import Licences, NumberKind
 
 encode = msgspec.json.Encoder().encode
 
-#: Events that somebody is told about, by mail or webhook.
+#: Types of the events that people are told about, by mail or webhook.
 NOTIFIED = frozenset(
     {
         "allowance.exhausted",
@@ -28,8 +28,8 @@ NOTIFIED = frozenset(
 )
 
 
-class Names(Protocol):
-    """What the topics are called, prefix included."""
+class TopicNames(Protocol):
+    """The names of the topics, prefix included."""
 
     @property
     def cdr(self) -> str: ...
@@ -58,7 +58,7 @@ class Names(Protocol):
 
 
 class Record(Protocol):
-    """An input record as Kafka has it; `timestamp` in ms since the epoch."""
+    """An input record from Kafka; `timestamp` is in ms since the epoch."""
 
     @property
     def topic(self) -> str: ...
@@ -77,7 +77,7 @@ class Record(Protocol):
 
 
 class Emit(Protocol):
-    """Where output records go."""
+    """Takes the output records."""
 
     def __call__(self, topic: str, key: bytes | None, value: bytes | None, timestamp_ms: int, headers: Any = ()) -> None:
         """Take one record."""
@@ -85,14 +85,14 @@ class Emit(Protocol):
 
 
 class LotAmount(Struct, gc=False):
-    """What a lot paid."""
+    """What a lot paid for a call."""
 
     lot_id: str
     amount: str
 
 
 class RatedCall(Struct, gc=False):
-    """One record a call; a reader can redo the sum from it alone."""
+    """A rated call; the charge can be computed again from this record alone."""
 
     cdr_id: str
     org_id: str
@@ -148,7 +148,7 @@ class Transaction(Struct, omit_defaults=True, gc=False):
 
 
 class Event(Struct):
-    """What happened on an account; `seq` counts an organization's events without a gap."""
+    """Something that happened on an account; `seq` counts an organization's events without a gap."""
 
     event_id: str
     seq: int
@@ -172,7 +172,7 @@ class Notification(Struct):
 
 
 class RechargeRequest(Struct):
-    """A top-up to take from a card, under an id fixed beforehand (rule 20)."""
+    """A top-up to charge to a card, under an id fixed beforehand (rule 20)."""
 
     recharge_id: str
     org_id: str
@@ -185,7 +185,7 @@ class RechargeRequest(Struct):
 
 
 class UserEntry(Struct, tag_field="entry", tag="user"):
-    """What became of a user, for the directory: as put, or with nothing but its id when it was removed."""
+    """A directory entry of a user: as it was put, or with only its id if it was removed."""
 
     org_id: str
     user_id: str
@@ -196,7 +196,7 @@ class UserEntry(Struct, tag_field="entry", tag="user"):
 
 
 class NumberEntry(Struct, tag_field="entry", tag="number"):
-    """What became of a number, for the directory: as put, or with nothing but itself when it was removed."""
+    """A directory entry of a number: as it was put, or with only the number if it was removed."""
 
     org_id: str
     number: str

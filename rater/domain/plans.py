@@ -1,7 +1,7 @@
 """Plans and the pools of minutes they give an organization (rules 10 to 13, 25).
 
-A pool is (organization, plan, allowance, calendar month). Its size is not stored: minutes_per_user × the users that hold
-the plan at that moment. What is stored is what was used, and which of its events went out.
+There is one pool for each organization, plan, allowance and calendar month. Its size is not stored: it is minutes_per_user ×
+the users who hold the plan at that moment. A pool stores the minutes used, and which of its events were sent.
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ LOW_PERCENT: Final = 80
 
 
 @dataclass(frozen=True)
-class Allowance:
-    """An allowance ready to ask: None for "all" destinations or number types."""
+class PreparedAllowance:
+    """An allowance, ready to rate with. None stands for all destinations or all number types."""
 
     allowance_id: str
     minutes_per_user: int
@@ -23,22 +23,22 @@ class Allowance:
     number_types: frozenset[str] | None
 
     def covers(self, country: str, number_type: str) -> bool:
-        """Whether calls to the country and number type are among its destinations (rule 10)."""
+        """Whether it includes calls to the country and number type (rule 10)."""
         return (self.destinations is None or country in self.destinations) and (
             self.number_types is None or number_type in self.number_types
         )
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A plan ready to ask."""
+class PreparedPlan:
+    """A plan, ready to rate with."""
 
     plan_id: str
     service: str
-    allowances: tuple[Allowance, ...]
+    allowances: tuple[PreparedAllowance, ...]
     joint_exhaustion: bool
 
-    def allowance_for(self, country: str, number_type: str) -> Allowance | None:
+    def allowance_for(self, country: str, number_type: str) -> PreparedAllowance | None:
         """The first allowance that covers the destination (rule 10)."""
         for allowance in self.allowances:
             if allowance.covers(country, number_type):
@@ -46,13 +46,24 @@ class Plan:
         return None
 
 
-def plan_of(message: messages.Plan) -> Plan:
-    """A catalog message as a plan to rate with."""
-    return Plan(
+class IncludedMinutes:
+    """The allowance that covers a call, and the minutes the call takes from its pool: 0 if the pool has none left."""
+
+    __slots__ = ("allowance", "minutes", "plan_id")
+
+    def __init__(self, plan_id: str, allowance: PreparedAllowance, minutes: int) -> None:
+        self.plan_id = plan_id
+        self.allowance = allowance
+        self.minutes = minutes
+
+
+def prepare_plan(message: messages.Plan) -> PreparedPlan:
+    """Prepare a plan message for rating."""
+    return PreparedPlan(
         message.plan_id,
         message.service,
         tuple(
-            Allowance(
+            PreparedAllowance(
                 a.allowance_id,
                 a.minutes_per_user,
                 None if a.destinations == "*" else frozenset(a.destinations),
@@ -64,8 +75,8 @@ def plan_of(message: messages.Plan) -> Plan:
     )
 
 
-def minutes_left(pools: dict[PoolKey, Pool], plan: Plan, allowance: Allowance, month: str, holders: int) -> int:
-    """Minutes the pool still has; none once a sibling of a jointly exhausted plan is used up (rules 11, 12)."""
+def minutes_left(pools: dict[PoolKey, Pool], plan: PreparedPlan, allowance: PreparedAllowance, month: str, holders: int) -> int:
+    """Minutes left in the pool; none if a sibling of a jointly exhausted plan is used up (rules 11, 12)."""
     pool = pools.get((plan.plan_id, allowance.allowance_id, month))
     left = allowance.minutes_per_user * holders - (pool.used if pool is not None else 0)
     if left <= 0:

@@ -1,7 +1,6 @@
-"""From a call to what it costs and who pays: a decision, with nothing changed (rules 4 to 15).
+"""Decides what a call costs and who pays, and changes nothing (rules 4 to 15).
 
-`decide` is a pure question to an account and the catalog. Either it gives a `Decision` or it raises `Rejected`; `core`
-then carries the decision out.
+`decide` looks at an account and the catalog. It returns a `Decision`, which `calls` carries out, or raises `Rejected`.
 """
 
 from typing import Final
@@ -12,7 +11,7 @@ from rater.domain.deck import PricedRow
 from rater.domain.messages import Cdr
 from rater.domain.moments import Month
 from rater.domain.money import SUM_MICROS_MAX, billed_seconds, price_micros
-from rater.domain.plans import Allowance, Plan, minutes_left
+from rater.domain.plans import IncludedMinutes, minutes_left
 from rater.domain.rejection import Rejected
 from rater.domain.rows import User
 
@@ -22,7 +21,7 @@ TOLL_FREE: Final = "toll-free-inbound"
 INBOUND: Final = "inbound"
 EMERGENCY: Final = "emergency"
 
-#: What a call type is, before its number is looked at (rule 7).
+#: Call type → service, before the called number is looked at (rule 7).
 SERVICE_OF: Final = {
     "user_in": INBOUND,
     "conf_in": INBOUND,
@@ -39,21 +38,13 @@ SERVICE_OF: Final = {
 
 
 class Decision:
-    """What a call is, costs (micros) and is paid from. `payable`: the wallet pays what is charged."""
+    """What a call is, what it costs (micros), and who pays.
 
-    __slots__ = (
-        "allowance",
-        "billed_s",
-        "charge",
-        "funded_by",
-        "included_minutes",
-        "payable",
-        "plan",
-        "priced_s",
-        "reason",
-        "row",
-        "service",
-    )
+    `included`: the allowance that covers the call, if there is one. `priced_s`: the billed seconds that no included minute
+    covers. `is_payable`: the wallet pays the charge.
+    """
+
+    __slots__ = ("billed_s", "charge", "funded_by", "included", "is_payable", "priced_s", "reason", "row", "service")
 
     def __init__(
         self,
@@ -61,25 +52,19 @@ class Decision:
         funded_by: str,
         reason: str | None = None,
         row: PricedRow | None = None,
-        plan: Plan | None = None,
-        allowance: Allowance | None = None,
+        included: IncludedMinutes | None = None,
         billed_s: int = 0,
-        included_minutes: int = 0,
-        priced_s: int = 0,
         charge: int = 0,
-        payable: bool = False,
     ) -> None:
         self.service = service
         self.funded_by = funded_by
         self.reason = reason
         self.row = row
-        self.plan = plan
-        self.allowance = allowance
+        self.included = included
         self.billed_s = billed_s
-        self.included_minutes = included_minutes
-        self.priced_s = priced_s
+        self.priced_s = billed_s if included is None else max(0, billed_s - 60 * included.minutes)
         self.charge = charge
-        self.payable = payable
+        self.is_payable = funded_by != "unfunded"
 
 
 _FREE: Final = {
@@ -90,7 +75,7 @@ _FREE: Final = {
 
 
 def decide(account: Account, catalog: Catalog, cdr: Cdr, answered_us: int, month: Month) -> Decision:
-    """Rate one call. Raises `Rejected` with bad_number, unknown_user or no_rate."""
+    """Decide on one call. Raises `Rejected` with bad_number, unknown_user or no_rate."""
     service = SERVICE_OF[cdr.call_type]
     callee = cdr.callee
     if service is INBOUND and (cdr.number_type == "toll-free" or account.numbers.get(callee) == "toll-free"):
@@ -116,34 +101,39 @@ def decide(account: Account, catalog: Catalog, cdr: Cdr, answered_us: int, month
     row = account.table(catalog.deck, service).find(digits, answered_us)
     if row is None:
         raise Rejected("no_rate", f"{callee}: no {service} rate on card {account.state.rate_card!r} at the answer")
-    return _price(account, catalog, service, user, row, cdr.duration_ms, month)
+    billed_s = billed_seconds(cdr.duration_ms, row.initial_s, row.increment_s)
+    included = None if user is None else _include(account, catalog, user, service, row, billed_s, month)
+    return _price(account, user, service, row, billed_s, included)
+
+
+def _include(
+    account: Account, catalog: Catalog, user: User, service: str, row: PricedRow, billed_s: int, month: Month
+) -> IncludedMinutes | None:
+    """The minutes that the user's plan includes, at most those left in the pool; None if no allowance covers the call."""
+    plan_id = user.calling_plan if service is OUTBOUND else user.audio_conferencing
+    plan = None if plan_id is None else catalog.plans.get(plan_id)
+    if plan is None or plan.service != service:
+        return None
+    allowance = plan.allowance_for(row.country, row.number_type)
+    if allowance is None:
+        return None
+    left = minutes_left(account.pools, plan, allowance, month.name, account.state.holders[plan.plan_id])
+    return IncludedMinutes(plan.plan_id, allowance, min(left, (billed_s + 59) // 60))
 
 
 def _price(
-    account: Account, catalog: Catalog, service: str, user: User | None, row: PricedRow, duration_ms: int, month: Month
+    account: Account, user: User | None, service: str, row: PricedRow, billed_s: int, included: IncludedMinutes | None
 ) -> Decision:
-    """Included minutes first, then credit (rules 10 to 15). `user` is None where no licence matters."""
-    billed_s = billed_seconds(duration_ms, row.initial_s, row.increment_s)
-    priced_s = billed_s
-    plan = allowance = None
-    included = 0
-    if user is not None:
-        plan_id = user.calling_plan if service is OUTBOUND else user.audio_conferencing
-        plan = None if plan_id is None else catalog.plans.get(plan_id)
-        if plan is not None and plan.service == service:
-            allowance = plan.allowance_for(row.country, row.number_type)
-        if plan is not None and allowance is not None:
-            minutes = (billed_s + 59) // 60
-            left = minutes_left(account.pools, plan, allowance, month.name, account.state.holders[plan.plan_id])
-            if left >= minutes:
-                return Decision(service, "included", None, row, plan, allowance, billed_s, minutes)
-            included = left
-            priced_s = billed_s - 60 * left
+    """Included minutes pay first, then credit (rules 10 to 15). `user` is None where no licence matters."""
+    minutes = 0 if included is None else included.minutes
+    priced_s = billed_s - 60 * minutes
+    if included is not None and priced_s <= 0:
+        return Decision(service, "included", None, row, included, billed_s)
     charge = price_micros(row.rate_micros, priced_s, row.fee_micros, row.minimum_micros)
-    if charge - account.wallet.balance > SUM_MICROS_MAX:  # not the call is at fault, and with another price it is rated
+    if charge - account.wallet.balance > SUM_MICROS_MAX:  # not the call's fault: with another price it can be rated
         raise Rejected("no_rate", f"rate {row.rate_id!r} makes the call cost more than a wallet can owe")
     if user is not None and not user.communications_credits:
-        funded_by, reason, payable = "unfunded", "no_communications_credits_licence", False
+        funded_by, reason = "unfunded", "no_communications_credits_licence"
     else:
-        funded_by, reason, payable = "mixed" if included else "credit", None, True
-    return Decision(service, funded_by, reason, row, plan, allowance, billed_s, included, priced_s, charge, payable)
+        funded_by, reason = "mixed" if minutes else "credit", None
+    return Decision(service, funded_by, reason, row, included, billed_s, charge)

@@ -1,6 +1,7 @@
-"""How what comes in is read: bytes to messages, or `Rejected` with the code the contract names.
+"""Reads and checks what comes in: bytes to messages, or `Rejected` with the contract's code.
 
-One pass of msgspec checks types, ranges, lengths and enums. Before it: framing, size, depth. After it: what a type can't say.
+First framing, size and depth are checked. Then msgspec checks types, ranges, lengths and enums in one pass. Checks that a type
+can't express come last.
 """
 
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ import msgspec
 from rater.domain import moments
 from rater.domain.currencies import CURRENCY_DIGITS
 from rater.domain.messages import AnyCommand, Cdr, Envelope, Plan, Rate
+from rater.domain.outputs import Record
 from rater.domain.rejection import Rejected
 
 PAYLOAD_BYTES_MAX: Final = 64 * 1024
@@ -22,6 +24,17 @@ _plan: Final = msgspec.json.Decoder(Plan)
 _envelope: Final = msgspec.json.Decoder(Envelope)
 _command: Final[msgspec.json.Decoder[AnyCommand]] = msgspec.json.Decoder(AnyCommand)
 _any_json: Final = msgspec.json.Decoder()
+
+
+def check_key_and_time(record: Record, org_id: bytes) -> None:
+    """Check what every account's record has: its organization as the key, a timestamp in range. Raises `Rejected`.
+
+    The key decides on the partition, and so on the one writer an account has.
+    """
+    if record.key != org_id:
+        raise Rejected("invalid_field", "key: must be the org_id")
+    if not 0 <= record.timestamp < moments.INSTANT_US_MAX // 1000:
+        raise Rejected("invalid_field", "timestamp: out of range")
 
 
 def read_cdr(value: bytes | None) -> Cdr:
@@ -44,7 +57,7 @@ def read_cdr(value: bytes | None) -> Cdr:
 
 
 def read_envelope(value: bytes | None) -> tuple[Envelope, bytes]:
-    """Read what every command has, and its payload for `read_command`. Raises `Rejected`."""
+    """Read the fields every command has; returns them, and the payload for `read_command`. Raises `Rejected`."""
     payload = _payload(value)
     try:
         payload.decode()
@@ -114,13 +127,13 @@ def _payload(value: bytes | None) -> bytes:
         value = value[5:]
     if len(value) > PAYLOAD_BYTES_MAX:
         raise Rejected("too_large", f"{len(value)} bytes, {PAYLOAD_BYTES_MAX} at most")
-    # No JSON is nested deeper than its brackets are many, and a CDR has one: most records are spared the exact look.
+    # JSON can't be nested deeper than it has brackets, and a CDR has one: most records don't need the exact depth.
     nested = value.find(b"{", 1) > 0 or b"[" in value
     if nested and value.count(b"{") + value.count(b"[") > DEPTH_MAX and _depth(value) > DEPTH_MAX:
         try:
             _any_json.decode(value)
         except RecursionError:
-            pass  # deeper than the decoder goes: too deep, whatever follows
+            pass  # deeper than the decoder goes, so too deep whatever follows
         except ValueError as error:
             raise Rejected("malformed_json", str(error)[:200]) from None
         raise Rejected("too_deep", f"nested deeper than {DEPTH_MAX}")
@@ -128,7 +141,7 @@ def _payload(value: bytes | None) -> bytes:
 
 
 def _depth(payload: bytes) -> int:
-    """How deep the brackets outside strings are nested."""
+    """How deep the brackets outside of strings are nested."""
     depth = deepest = 0
     in_string = escaped = False
     for byte in payload:
@@ -151,19 +164,19 @@ def _depth(payload: bytes) -> int:
 
 
 def _explain(payload: bytes, error: Exception) -> Rejected:
-    """Not JSON at all, or JSON that breaks a field's rule: the former is said first."""
+    """Why the payload was not accepted: `malformed_json` if it isn't JSON at all, else `invalid_field`."""
     try:
         payload.decode()
         _any_json.decode(payload)
     except msgspec.ValidationError:
-        pass  # it is JSON: the decoder says so of a number that is larger than any it reads
+        pass  # it is JSON: the decoder raises this for numbers too large for it
     except (ValueError, RecursionError) as fault:
         return Rejected("malformed_json", str(fault)[:200])
     return Rejected("invalid_field", str(error)[:200])
 
 
 def _check_text(*texts: str | None) -> None:
-    """JSON may escape half a surrogate pair, which no topic can carry on; raises `ValueError`."""
+    """Raises `ValueError` for half a surrogate pair, which JSON can escape and UTF-8 can't encode."""
     for text in texts:
         if text is not None:
             text.encode()

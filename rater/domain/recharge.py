@@ -1,8 +1,8 @@
 """Balance crossings and auto-recharge (rules 20 to 23).
 
-`balance_changed` is called after every change of the balance or of a threshold; it alone decides what is announced and
-whether a top-up begins. A top-up is an episode: requested, tried up to `TRIES_MAX` times, credited or given up. It stands
-in the account, under an id made of organization and episode number, before the payment side hears of it.
+`balance_changed` is called after every change of the balance. It announces the thresholds that were crossed, and begins a
+top-up if one is due. Each top-up is an episode: it is requested, tried up to `TRIES_MAX` times, and then credited or given up.
+The account records it, under an id made of organization and episode number, before the payment side is asked.
 """
 
 from typing import Final
@@ -12,9 +12,9 @@ from rater.domain.account import Account
 from rater.domain.event_writer import EventWriter
 from rater.domain.money import SUM_MICROS_MAX
 
-#: Failures no second try mends (rule 22).
+#: Failures that a further try can't cure (rule 22).
 HARD_CODES: Final = frozenset({"expired_card", "lost", "stolen", "closed", "authentication_required"})
-#: How long after a soft failure the next try is due; as many tries follow the first as there are gaps (rule 22).
+#: How long after each soft failure the next try is due; there is one further try for each gap (rule 22).
 RETRY_GAPS_US: Final = (3_600 * moments.SECOND_US, 6 * 3_600 * moments.SECOND_US, moments.DAY_US)
 TRIES_MAX: Final = 1 + len(RETRY_GAPS_US)
 FAILED_EPISODES_MAX: Final = 100
@@ -26,7 +26,10 @@ def recharge_id(account: Account, episode: int) -> str:
 
 
 def balance_changed(event_writer: EventWriter, account: Account, before: int) -> None:
-    """Announce the thresholds the balance crossed, once a crossing, and begin a top-up where one is due (rules 20, 23)."""
+    """Announce each threshold the balance has crossed, and begin a top-up if one is due (rules 20, 23).
+
+    `before`: the balance before the change, in micros.
+    """
     state = account.state
     balance = account.wallet.balance
     threshold = account.threshold()
@@ -47,7 +50,7 @@ def balance_changed(event_writer: EventWriter, account: Account, before: int) ->
 
 
 def consider(event_writer: EventWriter, account: Account) -> None:
-    """Begin a top-up if the balance is under the trigger and none is in flight (rules 20, 21)."""
+    """Begin a top-up if the balance is below the trigger, no other is pending, and no cap is reached (rules 20, 21)."""
     state = account.state
     auto, recharging = state.auto, state.recharging
     if auto is None or not auto.enabled or recharging.state != "idle" or account.wallet.balance >= auto.trigger:
@@ -65,7 +68,7 @@ def consider(event_writer: EventWriter, account: Account) -> None:
         cap, until = "max_amount_per_month", month
     if cap is not None:
         mark = f"{cap} {until}"
-        if recharging.capped != mark:  # said once a day or month, not at every call
+        if recharging.capped != mark:  # announced once a day or month, not at every call
             recharging.capped = mark
             event_writer.event(account, "auto_recharge.capped", {"cap": cap, "balance": account.balance_text()})
         return
@@ -79,14 +82,14 @@ def consider(event_writer: EventWriter, account: Account) -> None:
 
 
 def retry_if_due(event_writer: EventWriter, account: Account) -> None:
-    """The next try of a softly declined top-up, at the first record of the organization once it is due (rule 22)."""
+    """Try a softly declined top-up again if that is due; called for every record of the organization (rule 22)."""
     recharging = account.state.recharging
     if recharging.state == "pending" and 0 < recharging.retry_us <= event_writer.now_us:
         _ask(event_writer, account)
 
 
 def failed(event_writer: EventWriter, account: Account, code: str, retryable: bool, command_id: str) -> None:
-    """A try of the pending top-up failed: another is due later, or auto-recharge goes off (rule 22)."""
+    """Handle a failed try of the pending top-up: plan the next one, or switch auto-recharge off (rule 22)."""
     auto, recharging = account.state.auto, account.state.recharging
     assert auto is not None
     hard = code in HARD_CODES or not retryable
@@ -113,7 +116,7 @@ def failed(event_writer: EventWriter, account: Account, code: str, retryable: bo
 
 
 def give_up(event_writer: EventWriter, account: Account) -> None:
-    """End the pending top-up without its money: it no longer counts in the month's cap."""
+    """End the pending top-up without its money: it no longer counts towards the month's cap."""
     recharging = account.state.recharging
     recharging.failed = [*recharging.failed, recharging.episode][-FAILED_EPISODES_MAX:]
     if recharging.month == account.calendar.month_of(event_writer.now_us).name:

@@ -1,6 +1,6 @@
-"""Why a record is not rated or a command not carried out: the codes of the contract, in one place."""
+"""Why a record is not rated, or a command not carried out: the codes of the contract."""
 
-#: Dead-letter codes a later change can mend: the record may be put back (`rater replay`).
+#: Dead-letter codes whose cause can be removed later: the record can then be put back (`rater replay`).
 RETRYABLE = frozenset({"unknown_organization", "unknown_user", "no_rate"})
 
 #: Every dead-letter code of the contract.
@@ -11,7 +11,7 @@ DEAD_LETTER_CODES = (
 
 
 class Rejected(Exception):
-    """A record that must not be rated, with its contract code. Raised before anything changed."""
+    """The record must not be rated; `code` is the contract's. Raised before anything has changed."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
@@ -20,12 +20,12 @@ class Rejected(Exception):
 
     @property
     def retryable(self) -> bool:
-        """Whether the same bytes may be rated once something else is mended."""
+        """Whether the same bytes may be rated later, once their cause is removed."""
         return self.code in RETRYABLE
 
 
 class Refused(Exception):
-    """A command that is understood and not carried out, with its contract code. Raised before anything changed."""
+    """The command is understood, but not carried out; `code` is the contract's. Raised before anything has changed."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")

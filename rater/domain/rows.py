@@ -1,7 +1,18 @@
-"""The rows an account is kept in, and where they are kept.
+"""The rows that accounts are kept in: their keys, their contents, and where they are kept.
 
-One row an account (`AccountState`), one a user, one a number, and one a call or command remembered. Money is micros, an
-instant microseconds since the epoch.
+Money is in micros, an instant in microseconds since the epoch. Every key of a partition's state begins with a letter:
+
+| key | row |
+| --- | --- |
+| `a` org_id | `AccountState` |
+| `u` org user_id | `User` |
+| `n` org number | the number's kind |
+| `c` org cdr_id | `Handled`, appended |
+| `k` org command_id | `Handled`, appended |
+| `t` | counts of accounts (`standings`) |
+| `f` topic:partition | the first offset whose catalog faults are not reported yet; in partition 0 |
+
+`org` is the org_id after its length in two bytes, so that no two pairs of organization and id have the same key.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,6 +22,45 @@ import msgspec
 from msgspec import Struct
 
 PoolKey = tuple[str, str, str]  # plan_id, allowance_id, month
+
+
+ACCOUNT_PREFIX = b"a"
+STANDINGS_KEY = b"t"
+
+
+def account_key(org_id: str) -> bytes:
+    """The key of an account's row."""
+    return ACCOUNT_PREFIX + org_id.encode()
+
+
+def user_prefix(org_id: str) -> bytes:
+    """What the keys of an organization's users begin with; the user_id follows."""
+    return b"u" + _framed(org_id)
+
+
+def number_prefix(org_id: str) -> bytes:
+    """What the keys of an organization's numbers begin with; the number follows."""
+    return b"n" + _framed(org_id)
+
+
+def call_prefix(org_id: str) -> bytes:
+    """What the keys of an organization's calls begin with; the cdr_id follows."""
+    return b"c" + _framed(org_id)
+
+
+def command_prefix(org_id: str) -> bytes:
+    """What the keys of an organization's commands begin with; the command_id follows."""
+    return b"k" + _framed(org_id)
+
+
+def catalog_fault_key(topic: str, partition: int) -> bytes:
+    """The key of the mark up to where a catalog partition's faults are reported."""
+    return f"f{topic}:{partition}".encode()
+
+
+def _framed(org_id: str) -> bytes:
+    org = org_id.encode()
+    return len(org).to_bytes(2, "big") + org
 
 
 class Rows(Protocol):
@@ -33,11 +83,11 @@ class Rows(Protocol):
         ...
 
     def append(self, day: int, key: bytes, value: bytes) -> None:
-        """Write a row that may be forgotten once `expire` passes the day."""
+        """Write a row that may be forgotten once `expire` has passed the day (days since the epoch)."""
         ...
 
     def expire(self, before_day: int) -> None:
-        """Appended rows of earlier days may be forgotten."""
+        """Allow appended rows of earlier days to be forgotten."""
         ...
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -46,7 +96,7 @@ class Rows(Protocol):
 
 
 class Lot(Struct):
-    """Money of one purchase: micros left of what was bought, and its instants. `warned_days`: the last warning sent."""
+    """The money of one purchase: micros left of the amount bought. `warned_days`: how many days ahead the last warning was."""
 
     lot_id: str
     remaining: int
@@ -57,7 +107,7 @@ class Lot(Struct):
 
 
 class Part(Struct, frozen=True, array_like=True, gc=False):
-    """What a lot gave to a charge, with what is needed to give it back when the lot is gone by then."""
+    """What a lot gave to a charge, and what is needed to give it back even if the lot is gone by then."""
 
     lot_id: str
     micros: int
@@ -75,7 +125,7 @@ class Funds(Struct):
 
 
 class Pool(Struct):
-    """What a month has used of an allowance, in minutes. `noticed_percent`: the last of its events that went out."""
+    """The minutes used of an allowance in a month. `noticed_percent`: the last threshold that an event was emitted for."""
 
     plan_id: str
     allowance_id: str
@@ -86,7 +136,7 @@ class Pool(Struct):
 
 
 class User(Struct, array_like=True, gc=False):
-    """A user's licences (rule 15, and which plan is whose)."""
+    """A user's licences (rules 10, 15)."""
 
     usage_country: str
     phone_system: bool
@@ -95,8 +145,11 @@ class User(Struct, array_like=True, gc=False):
     communications_credits: bool
 
 
-class Call(Struct, array_like=True, gc=False):
-    """What is remembered of a rated call: to know it again (rule 26) and to take it back (rule 19)."""
+class Handled(Struct, array_like=True, gc=False):
+    """What is remembered of a call or command: enough to recognize a repeat (rule 26) and to void the call (rule 19).
+
+    `forget_us`: when it may be forgotten. The other fields are a call's: what it took from the wallet and from its pool.
+    """
 
     digest: int
     forget_us: int
@@ -108,7 +161,7 @@ class Call(Struct, array_like=True, gc=False):
 
 
 class AutoRecharge(Struct):
-    """How the wallet is topped up by itself; micros."""
+    """How the wallet is topped up automatically; amounts in micros."""
 
     enabled: bool
     trigger: int
@@ -119,11 +172,12 @@ class AutoRecharge(Struct):
 
 
 class Recharging(Struct):
-    """Where auto-recharge stands (rules 20 to 22).
+    """The progress of auto-recharge (rules 20 to 22).
 
-    `episode` counts top-ups begun; `state` is idle, pending (one in flight, or between two tries of it) or disabled (a hard
-    failure). `retry_us`: when the next try of the pending one is due, 0 when one is in flight. `day`, `month`: what the
-    caps count. `failed`: episodes that ended without money, should the payment side say otherwise later.
+    `episode` counts the top-ups begun. `state` is idle, pending (a try is in flight, or the next one is due later) or disabled
+    (after a hard failure). `retry_us`: when the next try is due; 0 while one is in flight. `day`, `month`: the periods that
+    `day_count` and `month_micros` count for, against the caps. `capped`: the cap that was announced last. `failed`: the
+    episodes that ended without money, in case the money comes after all.
     """
 
     state: str = "idle"
@@ -165,4 +219,4 @@ class AccountState(Struct):
 encode_row = msgspec.msgpack.Encoder().encode
 decode_state = msgspec.msgpack.Decoder(AccountState).decode
 decode_user = msgspec.msgpack.Decoder(User).decode
-decode_call = msgspec.msgpack.Decoder(Call).decode
+decode_handled = msgspec.msgpack.Decoder(Handled).decode

@@ -1,7 +1,7 @@
-"""How many accounts stand how: active, low, suspended (rule 24), and how many owe.
+"""How many accounts are active, low and suspended (rule 24), and how many are overdrawn.
 
-Counted as accounts change, and kept in a row of its own, written with the rows it was counted from: right after any crash, and
-known at once after any restart.
+The counts are kept as accounts change, in a row of their own that is written together with the accounts' rows. So they are
+right after any crash, and known at once after any restart.
 
 Invariant: the sum over all statuses is the number of accounts that exist.
 """
@@ -9,11 +9,9 @@ Invariant: the sum over all statuses is the number of accounts that exist.
 import msgspec
 
 from rater.domain.account import Account
-from rater.domain.rows import Rows, decode_state
+from rater.domain.counts import Metric
+from rater.domain.rows import ACCOUNT_PREFIX, STANDINGS_KEY, Rows, decode_state
 
-Metric = tuple[str, ...]  # what is counted, and the values of its labels
-
-_ROW = b"t"
 _STATUSES = ("active", "low", "suspended")
 _OVERDRAWN = "overdrawn"
 
@@ -22,18 +20,18 @@ _decode = msgspec.msgpack.Decoder(dict[str, int]).decode
 
 
 class Standings:
-    """Counts of one partition's accounts."""
+    """The counts of one partition's accounts."""
 
     __slots__ = ("_changed", "_counts", "_rows")
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self._changed = False
-        row = rows.get(_ROW)
+        row = rows.get(STANDINGS_KEY)
         self._counts: dict[str, int] = _counted(rows) if row is None else _decode(row)
 
     def note(self, account: Account) -> None:
-        """Count an account as it stands now, instead of how it was counted before."""
+        """Count an account by its status now, instead of the one it was counted by before."""
         if not account.state.exists:
             return
         now = (account.status(), account.wallet.overdraft > 0)
@@ -49,7 +47,7 @@ class Standings:
         """Write the counts if they have changed."""
         if self._changed:
             assert min(self._counts.values()) >= 0, self._counts
-            self._rows.put(_ROW, _encode(self._counts))
+            self._rows.put(STANDINGS_KEY, _encode(self._counts))
             self._changed = False
 
     def gauges(self) -> dict[Metric, int]:
@@ -66,9 +64,9 @@ class Standings:
 
 
 def _counted(rows: Rows) -> dict[str, int]:
-    """The counts of a state that has none yet."""
+    """The counts of a state that was written before counts were kept."""
     found: dict[str, int] = {}
-    for _, row in rows.scan(b"a"):
+    for _, row in rows.scan(ACCOUNT_PREFIX):
         account = Account(decode_state(row), rows)
         if account.state.exists:
             found[account.status()] = found.get(account.status(), 0) + 1

@@ -1,4 +1,4 @@
-"""The account's state as switches and tools read it: balance, lots, pools, and what is allowed now (rule 24)."""
+"""The state record of an account, as switches and tools read it: balance, lots, pools, and what is allowed now (rule 24)."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from rater.domain.catalog import Catalog
 
 
 def state_message(account: Account, catalog: Catalog) -> dict[str, Any]:
-    """The message of the compacted state topic."""
+    """The message for the compacted state topic."""
     state, wallet, text = account.state, account.wallet, account.text
     status = account.status()
     served = status != "suspended"
@@ -46,7 +46,7 @@ def _pools(account: Account, catalog: Catalog) -> list[dict[str, Any]]:
         plan = catalog.plans.get(plan_id)
         for allowance in () if plan is None else plan.allowances:
             total = allowance.minutes_per_user * holders
-            for month in {this_month, *(key[2] for key in used if key[:2] == (plan_id, allowance.allowance_id))}:
+            for month in {this_month, *[key[2] for key in used if key[:2] == (plan_id, allowance.allowance_id)]}:
                 totals[plan_id, allowance.allowance_id, month] = total
     return [
         {

@@ -1,15 +1,15 @@
 """What falls due on an account, and the commands for it: warnings and expiry of lots, further tries of a top-up.
 
-Model. An organization's `Timers` are made from its state records, one after the other (`noticed`). They say when something is
-due next (`next_due_us`), and by which commands (`take_due`). A lot goes through `STAGES`: a warning 30 days and one 7 days
-ahead of its expiry, then the expiry. A top-up between two tries has one timer.
+Model: an organization's `Timers` follow its state records, one after the other (`noticed`). They say when something is due next
+(`next_due_us`), and give the commands for it (`take_due`). A lot goes through `STAGES`: a warning 30 days and another 7 days
+before its expiry, then the expiry. A top-up has one timer while it waits for its next try.
 
 Invariants
-- A stage is taken once: what was sent stays noted for as long as the state shows what it was sent for.
-- Stages that were missed together (the timer was away, or is new) are taken as one, the latest: nobody is told of 30 days
+- A stage is taken once: it stays marked as taken as long as the state shows its lot.
+- If several stages were missed (the timer was down, or is new), only the latest is taken: there is no warning of 30 days
   when 5 are left.
-- A command follows from the organization, what it is about and the due time alone; its `command_id` and `issued_at` too. So
-  a timer that is taken twice, whatever went wrong, gives the same bytes, which the account knows again.
+- A command, with its `command_id` and `issued_at`, depends only on the organization, its subject and the due time. So a timer
+  that is taken twice, whatever went wrong, gives the same bytes, which the account recognizes as a repeat.
 """
 
 from hashlib import blake2b
@@ -19,8 +19,8 @@ import msgspec
 from msgspec import Struct
 
 from rater.domain import moments
-from rater.domain.commands import WARNING_DAYS
 from rater.domain.messages import Moment, Whole
+from rater.domain.wallet import WARNING_DAYS
 
 #: Days before a lot's expiry at which something is due; at 0 it expires.
 STAGES = (*WARNING_DAYS, 0)
@@ -28,14 +28,14 @@ _YEAR_MAX = 2300  # a lot may outlive the last record by a year
 
 
 class LotSeen(Struct):
-    """Of a lot in the state record: what timers go by."""
+    """The fields of a lot in the state record that timers need."""
 
     lot_id: str
     expires_at: Moment
 
 
 class AutoRechargeSeen(Struct):
-    """Of auto-recharge in the state record: the last try of a top-up, and when the next is due where there is to be one."""
+    """The fields of auto-recharge that timers need: the last try of a top-up, and when the next is due, if there is one."""
 
     recharge_id: str | None = None
     attempt: Whole | None = None
@@ -43,7 +43,7 @@ class AutoRechargeSeen(Struct):
 
 
 class StateSeen(Struct):
-    """Of the state record."""
+    """The fields of a state record that timers need."""
 
     org_id: str
     lots: list[LotSeen]
@@ -55,7 +55,7 @@ _decode = msgspec.json.Decoder(StateSeen).decode
 
 
 def read_state(value: bytes) -> StateSeen:
-    """A state record. Raises `ValueError` for what is none, whatever the bytes are."""
+    """Read a state record. Raises `ValueError` if the bytes are not one."""
     try:
         seen = _decode(value)
     except RecursionError as error:
@@ -67,7 +67,7 @@ def read_state(value: bytes) -> StateSeen:
 
 
 class LotTimer(Struct, array_like=True):
-    """A lot, when it was first seen, and how many of its stages have been taken."""
+    """The timer of a lot: when the lot was first seen, and how many of its stages were taken."""
 
     lot_id: str
     expires_us: int
@@ -75,12 +75,12 @@ class LotTimer(Struct, array_like=True):
     taken: int = 0
 
     def due_us(self, stage: int) -> int:
-        """When a stage is due: one that was over when the lot was first seen is due then."""
+        """When a stage is due; if that was before the lot was first seen, when it was first seen."""
         return max(self.seen_us, self.expires_us - STAGES[stage] * moments.DAY_US)
 
 
 class RetryTimer(Struct, array_like=True):
-    """The next try of a top-up."""
+    """The timer of a top-up's next try."""
 
     recharge_id: str
     attempt: int
@@ -97,7 +97,7 @@ class Timers(Struct, array_like=True):
 
 
 def noticed(before: Timers | None, state: StateSeen) -> Timers:
-    """The timers as of a newer state record. What it shows no more is forgotten, what is still there goes on."""
+    """The timers after a newer state record: those of lots it still shows are kept, others are dropped or added."""
     seen_us = moments.to_us(state.updated_at)
     known = {} if before is None else {lot.lot_id: lot for lot in before.lots}
     lots = [known.get(lot.lot_id) or LotTimer(lot.lot_id, moments.to_us(lot.expires_at), seen_us) for lot in state.lots]
@@ -108,7 +108,7 @@ def noticed(before: Timers | None, state: StateSeen) -> Timers:
 
 
 def next_due_us(timers: Timers) -> int | None:
-    """When something is due next; None: nothing ever."""
+    """When something is due next; None if nothing is."""
     due = [lot.due_us(lot.taken) for lot in timers.lots if lot.taken < len(STAGES)]
     if timers.retry is not None and not timers.retry.taken:
         due.append(timers.retry.due_us)
@@ -116,7 +116,7 @@ def next_due_us(timers: Timers) -> int | None:
 
 
 def take_due(timers: Timers, now_us: int) -> list[dict[str, Any]]:
-    """The commands for what is due by now, each once: the timers are marked."""
+    """The commands for what is due by now; marks it as taken."""
     org_id, retry = timers.org_id, timers.retry
     commands = []
     if retry is not None and not retry.taken and retry.due_us <= now_us:

@@ -1,9 +1,9 @@
-"""The trace a call belongs to (W3C Trace Context): kept from the call-detail record to the rated call, byte for byte."""
+"""The trace of a call (W3C Trace Context): its headers are copied from the CDR to the rated call, byte for byte."""
 
 import re
 from collections.abc import Sequence
 
-#: version-trace-parent-flags; all zeros name nothing, and ff is no version.
+#: version-trace-parent-flags. Ids of zeros only are invalid, and so is the version ff.
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _TRACESTATE = re.compile(rb"[\t\x20-\x7e]+")
 _TRACESTATE_BYTES_MAX = 512
@@ -12,7 +12,7 @@ Headers = Sequence[tuple[str, bytes]]
 
 
 def trace_of(headers: Headers) -> Headers:
-    """Those of the headers that say which trace a record is of; none where `traceparent` is not well-formed or comes twice."""
+    """The headers among these that name the trace; none if `traceparent` is malformed or there are two of them."""
     parent = _only(headers, "traceparent")
     if parent is None or not _TRACEPARENT.fullmatch(parent):
         return ()

@@ -1,21 +1,25 @@
 """The prepaid wallet: lots and overdraft (rules 16 to 19).
 
-Model: a purchase makes a lot, which lives 12 calendar months. A charge takes from the lots that are valid at the call's
-answer, soonest expiry first; what they can't pay becomes overdraft, which the next credit repays first.
+Model: a purchase makes a lot, which is valid for 12 calendar months. A charge takes from the lots valid at the call's answer,
+the soonest expiry first. What they can't pay becomes overdraft, which the next credit repays first.
 
-Invariants, checked after every change (`check`)
-- balance = sum of lots − overdraft; no lot is empty or negative; overdraft >= 0; lots stand in the order they are spent.
-- What a change does to the balance is what its postings say: nothing is made or lost between lots and overdraft.
+Invariants (`check`)
+- balance = sum of lots − overdraft; overdraft >= 0; every lot has more than 0 left; lots are in the order they are spent.
+- A change of the balance equals the sum of its postings: no money appears or disappears between lots and overdraft.
 """
 
 from bisect import insort
+from typing import Final
 
 from rater.domain import moments
 from rater.domain.rows import Funds, Lot, Part
 
+#: How many days before its expiry a lot is warned of, the first warning first.
+WARNING_DAYS: Final = (30, 7)
+
 
 class Wallet:
-    """Lots in the order they are spent, overdraft and balance, in micros."""
+    """Lots in the order they are spent, overdraft and balance; micros."""
 
     __slots__ = ("balance", "lots", "overdraft")
 
@@ -25,7 +29,7 @@ class Wallet:
         self.balance = funds.balance
 
     def row(self) -> Funds:
-        """The wallet as it is kept."""
+        """The wallet as its row has it."""
         return Funds(self.lots, self.overdraft, self.balance)
 
     def check(self) -> None:
@@ -41,7 +45,7 @@ class Wallet:
         assert total - self.overdraft == self.balance, (total, self.overdraft, self.balance)
 
     def spend(self, micros: int, at_us: int) -> tuple[list[Part], int]:
-        """Take a charge from the lots valid at the instant; gives the parts, and what became overdraft (rules 16, 17)."""
+        """Take a charge from the lots valid at the instant (rules 16, 17); returns the parts, and what became overdraft."""
         assert micros > 0, micros
         self.balance -= micros
         lots = self.lots
@@ -63,7 +67,7 @@ class Wallet:
         return parts, short
 
     def add(self, lot_id: str, micros: int, now_us: int) -> tuple[Lot, list[Part]]:
-        """A new lot of 12 months; gives it, and what of it repaid overdraft (rules 16, 17)."""
+        """Add a lot of 12 months and repay overdraft (rules 16, 17); returns the lot, and the parts that repaid."""
         assert micros > 0, micros
         lot = Lot(lot_id, micros, micros, now_us, moments.a_year_later(now_us))
         self.balance += micros
@@ -71,10 +75,10 @@ class Wallet:
         return lot, self.repay(now_us)
 
     def give_back(self, parts: list[Part], overdrawn: int, lot_id: str, now_us: int) -> tuple[list[Part], int, list[Part]]:
-        """Reverse a charge: to the lots it came from, and to the overdraft it made (rule 19).
+        """Reverse a charge: return it to the lots it came from, and cancel the overdraft it made (rule 19).
 
-        Overdraft that was repaid since comes back as a lot of its own, `lot_id`. Gives what went to lots, what went to
-        overdraft, and what of the lots then repaid overdraft that remains.
+        Overdraft that was repaid since comes back as a new lot, `lot_id`. Returns the parts that went to lots, the micros that
+        cancelled overdraft, and the parts of lots that then repaid other overdraft.
         """
         given = list(parts)
         for part in parts:
@@ -90,7 +94,7 @@ class Wallet:
         return given, from_overdraft, self.repay(now_us)
 
     def forfeit(self, as_of_us: int) -> list[Lot]:
-        """Take out the lots that have expired by the instant (rule 18)."""
+        """Remove the lots that have expired by the instant (rule 18), and return them."""
         gone = [lot for lot in self.lots if lot.expires_us <= as_of_us]
         if gone:
             self.lots = [lot for lot in self.lots if lot.expires_us > as_of_us]
@@ -98,7 +102,7 @@ class Wallet:
         return gone
 
     def repay(self, now_us: int) -> list[Part]:
-        """Repay overdraft from the lots valid now, in the order they are spent (rule 17). The balance stays."""
+        """Repay overdraft from the lots valid now, in the order they are spent (rule 17). The balance does not change."""
         if self.overdraft == 0:
             return []
         owed = self.overdraft
@@ -109,7 +113,7 @@ class Wallet:
         self.overdraft -= micros
         parts, short = self.spend(micros, now_us)
         assert short == 0, short
-        self.balance += micros  # what the lots lost the overdraft lost too
+        self.balance += micros  # the overdraft shrank as much as the lots did
         return parts
 
     def _put(self, part: Part) -> None:

@@ -27,7 +27,7 @@ from rater.engine.partition_group import InputSlice, PartitionGroup
 from rater.engine.settings import EngineSettings
 from rater.engine.stats import TaskStats
 
-__all__ = ["TaskOwner", "Task"]
+__all__ = ["Task", "TaskOwner"]
 
 log = get_logger(__name__)
 

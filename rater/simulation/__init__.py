@@ -1,4 +1,4 @@
-"""The rating core on rows in memory, with no Kafka: `rater simulate`, and the oracle of the audit and the tests."""
+"""The rating core without Kafka: `rater simulate`, and the reference that the audit and the tests compare with."""
 
 from rater.simulation.simulate import MemoryRows, Simulation, simulate
 

@@ -1,4 +1,4 @@
-"""The same core with no Kafka: a log of records in, the output records out (`rater simulate`, and the oracle of the tests)."""
+"""The same core without Kafka, on rows in memory: a log of records in, the output records out."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -6,14 +6,14 @@ from typing import Any
 
 from rater.domain.catalog import Catalog
 from rater.domain.core import Core
-from rater.domain.outputs import Names
+from rater.domain.outputs import TopicNames
 from rater.kafka.log import LogRecord
 
-CHUNK_RECORDS = 512  # few enough that what belongs to them stays in the processor's cache
+CHUNK_RECORDS = 512  # few enough for their data to stay in the CPU's cache
 
 
 class MemoryRows:
-    """A core's rows in memory."""
+    """Rows in memory."""
 
     def __init__(self) -> None:
         self._rows: dict[bytes, bytes] = {}
@@ -35,18 +35,18 @@ class MemoryRows:
         self._rows[key] = value
 
     def delete(self, key: bytes) -> None:
-        """Take a row away."""
+        """Remove a row."""
         self._rows.pop(key, None)
 
     def append(self, day: int, key: bytes, value: bytes) -> None:
-        """Write a row that `expire` takes away once it passes the day."""
-        if key in self._remembered:  # written again, perhaps to another day: the later day counts
+        """Write a row that `expire` removes once it has passed the day."""
+        if key in self._remembered:  # written again, perhaps for another day: the later day counts
             self._day_of[key] = max(day, self._day_of.get(key, 0))
         self._remembered[key] = value
         self._days.setdefault(day, []).append(key)
 
     def expire(self, before_day: int) -> None:
-        """Take away what was appended to earlier days."""
+        """Remove the rows appended to earlier days."""
         for day in [day for day in self._days if day < before_day]:
             for key in self._days.pop(day):
                 if self._day_of.get(key, 0) < before_day:
@@ -59,21 +59,21 @@ class MemoryRows:
 
 
 class Simulation:
-    """A core on rows in memory. `rate` gives the outputs of some records, `finish` the states that are left."""
+    """A core on rows in memory. Give it records with `rate`, and end with `finish`."""
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: TopicNames) -> None:
         self._outputs: list[LogRecord] = []
         self.rows = MemoryRows()
         self.core = Core(names, Catalog(), self.rows, self._take, accounts_max=2**62)
 
     def rate(self, records: Sequence[LogRecord]) -> list[LogRecord]:
-        """Handle records in order; gives what comes out, in order."""
+        """Handle records in order; returns the output records in order."""
         handled = self.core.batch(records)
         assert handled == len(records), (handled, len(records))
         return self._given()
 
     def finish(self) -> list[LogRecord]:
-        """End the log: the latest state of every account whose state is not out yet."""
+        """End the log; returns the states that are not out yet."""
         self.core.flush()
         return self._given()
 
@@ -82,12 +82,12 @@ class Simulation:
 
     def _given(self) -> list[LogRecord]:
         given = self._outputs.copy()
-        self._outputs.clear()  # in place: the core keeps no other way to hand out records
+        self._outputs.clear()  # in place: the core's `emit` is bound to this list
         return given
 
 
-def simulate(names: Names, records: Iterable[LogRecord]) -> Iterator[LogRecord]:
-    """Rate a whole log."""
+def simulate(names: TopicNames, records: Iterable[LogRecord]) -> Iterator[LogRecord]:
+    """Rate a whole log; yields the output records in order."""
     simulation = Simulation(names)
     source = iter(records)
     while chunk := list(islice(source, CHUNK_RECORDS)):

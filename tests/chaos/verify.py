@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from rater.audit import Books, audit
+from rater.domain.dead_letters import reason_of
 from rater.engine.merge import merge
 from rater.engine.overlay import META_KEY, Meta
 from rater.kafka.log import LogRecord
@@ -137,10 +138,9 @@ def _position(record: LogRecord) -> tuple[str, int, int]:
 
 
 def _origin(dead_letter: LogRecord) -> tuple[str, int, int]:
-    """Topic, partition and offset of the record that could not be rated."""
-    headers = dict(dead_letter.headers)
-    topic = headers["__connect.errors.topic"].decode()
-    return topic, int(headers["__connect.errors.partition"]), int(headers["__connect.errors.offset"])
+    """Where the record stood that could not be rated."""
+    reason = reason_of(dead_letter.headers)
+    return reason.topic, reason.partition, reason.offset
 
 
 def _cdr_id(record: LogRecord) -> str:

@@ -1,4 +1,4 @@
-"""What holds whatever the log: random logs of everything the rater reads, and random numbers against independent sums."""
+"""What holds for any log, checked with random logs; and arithmetic, checked against independent sums of random numbers."""
 
 import random
 from collections import defaultdict
@@ -15,6 +15,7 @@ from rater.audit import Books, audit
 from rater.catalog import DeckDefaults, check_rates
 from rater.domain import moments
 from rater.domain.catalog import Catalog
+from rater.domain.dead_letters import OFFSET_HEADER, reason_of
 from rater.domain.money import AMOUNT_MICROS_MAX, billed_seconds, format_micros, parse_micros, price_micros
 from rater.kafka.log import LogRecord
 from rater.kafka.topics import load_topics
@@ -49,7 +50,7 @@ def test_every_cdr_is_rated_or_dead_lettered_or_a_duplicate(seed: int) -> None:
     out = simulation.rate(log)
     cdrs = sum(record.topic == TOPICS.cdr for record in log)
     rated = sum(record.topic == TOPICS.rated for record in out)
-    dead = sum(dict(r.headers).get("__connect.errors.topic") == TOPICS.cdr.encode() for r in out)
+    dead = sum(reason_of(r.headers).topic == TOPICS.cdr for r in out)
     assert rated + dead + simulation.core.take_counts().get(("duplicates", "call"), 0) == cdrs
 
 
@@ -57,7 +58,7 @@ def test_every_cdr_is_rated_or_dead_lettered_or_a_duplicate(seed: int) -> None:
 @given(SEEDS, st.floats(0, 1))
 def test_replaying_any_prefix_again_changes_no_account(seed: int, share: float) -> None:
     log = log_of(seed)
-    # What a replay may mend (a call of a user that came later) is no repeat: such records are left out.
+    # A call that a replay would rate (as its user came later) is not a repeat: such records are left out.
     simulation = Simulation(TOPICS)
     kept = [r for r in log if not any(out.topic == TOPICS.dead_letter for out in simulation.rate([r]))]
     once = latest_states(list(simulate(TOPICS, kept)))
@@ -111,7 +112,7 @@ def test_any_bytes_on_any_topic_are_accounted_for(topic: str, value: bytes, key:
 
 
 def _without_offset(record: LogRecord) -> tuple[object, ...]:
-    headers = tuple(h for h in record.headers if h[0] != "__connect.errors.offset")
+    headers = tuple(h for h in record.headers if h[0] != OFFSET_HEADER)
     return record.topic, record.timestamp, record.key, record.value, headers
 
 

@@ -1,6 +1,6 @@
-"""Account and timer together, through years of any sequence of doings, with the timer crashing now and then.
+"""Account and timer together, through years of random actions, with a timer that crashes now and then.
 
-Here the loop is closed as it is on Kafka: the timer reads the states the core writes, and the core reads its commands.
+The loop is closed as on Kafka: the timer reads the states that the core writes, and the core reads the timer's commands.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ ORGS = ("contoso", "fabrikam")
 STEPS = 60
 DAYS = (0.05, 0.3, 1.5, 20.0, 100.0)
 CRASHES = 0.2  # of the ticks
-HURRIED = 0.4  # of the ticks, after which something happens before their commands are there
+HURRIED = 0.4  # of the ticks, after which something else happens before their commands arrive
 
 
 class World:
-    """A desk whose states the timer sees at once, and a timer that is asked at every step."""
+    """A desk, and a timer that sees its states at once and is asked at every step."""
 
     def __init__(self, seed: int) -> None:
         self.draw = random.Random(seed)
@@ -53,7 +53,7 @@ class World:
         for org in ORGS:
             self.desk.command("auto_recharge.put", org, enabled=False, **AUTO)
         self._ending = True
-        for _ in range(3):  # a step for the last answer, its money's year, and the rest
+        for _ in range(3):  # one step for the last answer, one for the year of its money, one for the rest
             self.desk.later(400)
             await self.catch_up()
 
@@ -72,7 +72,7 @@ class World:
             self.timer = PartitionTimers(TOPICS.command, self.rows, self)
 
     def answer(self) -> None:
-        """The payment side answers the latest request there is; a soft decline most of the time."""
+        """The payment side answers the latest request, most of the time with a soft decline."""
         requests = messages(self.desk.outputs, TOPICS.recharge_request)
         if requests:
             request = requests[-1]
@@ -84,7 +84,7 @@ class World:
                 self.desk.command("recharge.succeeded", request["org_id"], **about)
 
     async def catch_up(self) -> None:
-        """Until nothing is due: states to the timer, what it sends to the account."""
+        """Pass states to the timer and its commands to the account until nothing is due."""
         desk = self.desk
         while True:
             desk.outputs += desk.simulation.finish()
@@ -111,7 +111,7 @@ class World:
         self.waiting += self.sent[sent:]
 
 
-#: Of one lot, or one try.
+#: How many commands there may be for one lot, or one try.
 COMMANDS_MAX = {"funds.warn": 2, "funds.expire": 1, "recharge.retry": 1}
 AUTO = {"trigger_amount": "10.00", "recharge_amount": "25.00", "payment_method": "card"}
 
@@ -127,7 +127,7 @@ def test_each_try_warning_and_expiry_comes_once_and_none_is_forgotten(seed: int)
     of_lots = Counter((event["org_id"], event["data"]["lot_id"], event["data"].get("days", 0)) for event in told)
     assert set(of_lots.values()) <= {1}
     for org in ORGS:
-        assert world.desk.state(org)["lots"] == [], "what is left of a lot after its year has expired"
+        assert world.desk.state(org)["lots"] == [], "the rest of a lot is forfeited after its year"
 
     tries = Counter((request["recharge_id"], request["attempt"]) for request in messages(outputs, TOPICS.recharge_request))
     assert set(tries.values()) <= {1}

@@ -13,6 +13,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from rater.domain.dead_letters import OFFSET_HEADER, PARTITION_HEADER
 from rater.kafka.clients import lag
 from rater.kafka.log import LogRecord
 from rater.kafka.partitioning import partition_of
@@ -168,7 +169,7 @@ async def read_outputs(bootstrap: str, topics: Topics) -> list[LogRecord]:
 
 
 OUTPUTS = ("rated", "ledger", "event", "state", "notification", "recharge_request", "directory", "dead_letter")
-_PLACE_HEADERS = {"__connect.errors.partition", "__connect.errors.offset"}  # a log has no partitions
+_PLACE_HEADERS = {PARTITION_HEADER, OFFSET_HEADER}  # a log has no partitions
 
 
 def by_organization(topics: Topics, records: Sequence[LogRecord]) -> dict[tuple[str, bytes | None], list[Any]]:

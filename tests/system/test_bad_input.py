@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
+from rater.domain.dead_letters import LEFT_OUT_BYTES_HEADER, OFFSET_HEADER, PARTITION_HEADER, reason_of
 from rater.embedded import EmbeddedKafka
 from rater.kafka.clients import read_all
 from rater.kafka.log import LogRecord
@@ -60,7 +61,7 @@ async def test_poison_among_good_traffic_is_accounted_for_as_simulate_says(
     assert worker.stop() == 0
 
     dead_expected, dead_found = dead(topics, expected), dead(topics, found)
-    by_topic = Counter(dict(letter.headers)["__connect.errors.topic"].decode() for letter in dead_found)
+    by_topic = Counter(reason_of(letter.headers).topic for letter in dead_found)
     assert min(by_topic[topic] for topic in (topics.cdr, topics.command, topics.plan, topics.rate)) > 30
     assert Counter(map(contents, dead_found)) == Counter(map(contents, dead_expected))
     await check_dead_letters_are_what_came(kafka.bootstrap, topics, dead_found)
@@ -151,10 +152,9 @@ async def check_dead_letters_are_what_came(bootstrap: str, topics: Topics, lette
     by_place = {(record.topic, record.partition, record.offset): record for record in sources}
     left_out = 0
     for letter in letters:
-        headers = dict(letter.headers)
-        place = [headers[f"__connect.errors.{name}"].decode() for name in ("topic", "partition", "offset")]
-        record = by_place.pop((place[0], int(place[1]), int(place[2])))
-        if "rater.error.left_out_bytes" in headers:
+        reason = reason_of(letter.headers)
+        record = by_place.pop((reason.topic, reason.partition, reason.offset))
+        if LEFT_OUT_BYTES_HEADER in dict(letter.headers):
             left_out += 1
             assert (letter.key, letter.value) == (None, None)
             assert len(record.value or b"") > LARGE_BYTES
@@ -174,5 +174,5 @@ def alive(topics: Topics, records: Sequence[LogRecord]) -> list[LogRecord]:
 
 def contents(letter: LogRecord) -> tuple[Any, ...]:
     """A log has no partitions, and offsets of its own."""
-    own = {"__connect.errors.partition", "__connect.errors.offset"}
+    own = {PARTITION_HEADER, OFFSET_HEADER}
     return letter.key, letter.value, letter.timestamp, tuple(header for header in letter.headers if header[0] not in own)

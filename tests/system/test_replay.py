@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from rater.cli import cli
+from rater.domain.dead_letters import CODE_HEADER
 from rater.embedded import EmbeddedKafka
 from rater.kafka.log import LogRecord
 from rater.kafka.topics import Topics
@@ -94,5 +95,5 @@ def test_what_can_be_rated_after_all_is_shown_then_put_back_and_charged_once(exc
     (rated,) = exchange.written(topics.rated)
     assert json.loads(rated.value or b"")["cdr_id"] == "a"
     letter = exchange.written(topics.dead_letter)[-1]
-    assert [name for name, _ in letter.headers].count("rater.error.code") == 1
+    assert [name for name, _ in letter.headers].count(CODE_HEADER) == 1
     assert ("trunk", b"7") in list(letter.headers)

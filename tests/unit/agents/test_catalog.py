@@ -8,6 +8,7 @@ import pytest
 from rater.agents import catalog
 from rater.agents.catalog import CatalogFeed, FaultReport
 from rater.domain.core import Core
+from rater.domain.dead_letters import reason_of
 from rater.kafka.log import LogRecord
 from rater.simulation import MemoryRows
 from tests.builders import START_MS, TOPICS
@@ -71,12 +72,10 @@ def test_a_good_row_or_a_removal_mends_a_faulty_one(mended: Any) -> None:
 def test_a_faulty_row_is_dead_lettered_as_it_came() -> None:
     (letter,) = Reporter(feed_of(row(7, b"{")), MemoryRows()).write()
     assert (letter.topic, letter.key, letter.value) == (TOPICS.dead_letter, b"r44", b"{")
-    headers = dict(letter.headers)
-    assert headers["by"] == b"hand"
-    assert headers["__connect.errors.topic"] == TOPICS.rate.encode()
-    assert headers["__connect.errors.offset"] == b"7"
-    assert headers["rater.error.code"] == b"malformed_json"
-    assert headers["rater.error.retryable"] == b"false"
+    assert dict(letter.headers)["by"] == b"hand"
+    reason = reason_of(letter.headers)
+    assert (reason.topic, reason.offset) == (TOPICS.rate, 7)
+    assert (reason.code, reason.retryable) == ("malformed_json", False)
 
 
 def test_faults_are_reported_once_over_all_lives_of_the_task(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The compiled core is the core: same source, same results, never an old one."""
+"""The compiled core is the core: same source, same results, never a stale build."""
 
 import ast
 import base64
@@ -31,12 +31,12 @@ def test_compiled_and_interpreted_give_the_same_bytes(seed: int, tmp_path: Path)
 
 
 @pytest.mark.skipif(not compiled.built().is_dir(), reason="nothing is compiled here, see `make setup`")
-def test_what_was_compiled_is_used_unless_that_is_declined() -> None:
+def test_the_compiled_core_is_used_unless_it_is_declined() -> None:
     assert uses_compiled(pure=False)
     assert not uses_compiled(pure=True)
 
 
-def test_what_was_compiled_from_other_source_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_core_compiled_from_other_source_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     domain = tmp_path / "domain"
     shutil.copytree(compiled.DOMAIN, domain)
     before = compiled.built()
@@ -48,15 +48,15 @@ def test_what_was_compiled_from_other_source_is_not_used(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("module", compiled.MODULES)
-def test_nothing_that_is_stored_or_sent_is_defined_in_a_compiled_module(module: str) -> None:
-    """mypyc drops the options of such a class: rows would change their shape."""
+def test_no_compiled_module_defines_a_stored_or_sent_class(module: str) -> None:
+    """mypyc drops the options of such a class, so its rows would have another form."""
     tree = ast.parse((compiled.DOMAIN / f"{module}.py").read_text())
     bases = [ast.unparse(base) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases]
     assert not [base for base in bases if "Struct" in base or "Command" in base]
 
 
 def line(record: LogRecord) -> bytes:
-    """As it came, JSON or not."""
+    """A record as a line of a log, whether its value is JSON or not."""
     key = None if record.key is None else record.key.decode()
     fields = {"topic": record.topic, "timestamp": record.timestamp, "key": key}
     return msgspec.json.encode(fields | {"value_base64": base64.b64encode(record.value or b"").decode()})

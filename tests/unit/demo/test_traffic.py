@@ -7,7 +7,7 @@ import msgspec
 
 from rater.catalog import DeckDefaults, check_organizations, check_plans, check_rates
 from rater.demo.traffic import Traffic
-from rater.domain.standings import Metric
+from rater.domain.counts import Metric
 from rater.kafka.log import LogRecord
 from rater.kafka.topics import load_topics
 from rater.resources import resource

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from rater.doctor.check_catalog import Accounts, Rows, judge_faulty, judge_organizations
+from rater.doctor.check_catalog import Accounts, judge_faulty, judge_organizations
+from rater.domain.catalog import Catalog, CatalogIntake
+from rater.kafka.log import LogRecord
 from tests.unit.doctor.test_rates import NOW_US, PAST, row
 
 
@@ -20,11 +22,11 @@ def event(data: dict[str, str]) -> Record:
 
 
 def test_a_corrected_row_is_no_longer_faulty() -> None:
-    rows = Rows("plan")
-    rows.take(Record("rate", b"r", b"{"))
-    assert judge_faulty(rows.faulty)[0].severity == "fault"
-    rows.take(Record("rate", b"r", None))
-    assert judge_faulty(rows.faulty) == []
+    intake = CatalogIntake("plan", "rate", Catalog())
+    intake.take(LogRecord("rate", 0, b"r", b"{"))
+    assert judge_faulty(intake.faulty)[0].severity == "fault"
+    intake.take(LogRecord("rate", 0, b"r", None))
+    assert judge_faulty(intake.faulty) == []
 
 
 def test_an_organization_in_a_currency_without_rates_is_named() -> None:

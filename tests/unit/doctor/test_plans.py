@@ -5,21 +5,21 @@ from typing import Any
 
 from rater.doctor.check_plans import Holders, judge_plans
 from rater.doctor.findings import DoctorFinding
-from rater.domain.plans import Allowance, Plan
+from rater.domain.plans import PreparedAllowance, PreparedPlan
 from tests.unit.doctor.test_rates import NOW_US, PAST, row
 
 HELD = Holders(Counter({("calling_plan", "plan"): 3}))
 
 
-def allowance(name: str, *countries: str, number_types: frozenset[str] | None = None) -> Allowance:
-    return Allowance(name, 60, frozenset(countries) or None, number_types)
+def allowance(name: str, *countries: str, number_types: frozenset[str] | None = None) -> PreparedAllowance:
+    return PreparedAllowance(name, 60, frozenset(countries) or None, number_types)
 
 
-def plan(*allowances: Allowance, service: str = "outbound") -> Plan:
-    return Plan("plan", service, allowances, joint_exhaustion=False)
+def plan(*allowances: PreparedAllowance, service: str = "outbound") -> PreparedPlan:
+    return PreparedPlan("plan", service, allowances, joint_exhaustion=False)
 
 
-def said(found: Plan | None, *rows: Any, holders: Holders = HELD) -> dict[str, DoctorFinding]:
+def said(found: PreparedPlan | None, *rows: Any, holders: Holders = HELD) -> dict[str, DoctorFinding]:
     plans = {} if found is None else {found.plan_id: found}
     return {f.code: f for f in judge_plans(plans, rows or [row("44")], holders, NOW_US) if f.severity != "ok"}
 

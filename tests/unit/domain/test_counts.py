@@ -1,10 +1,12 @@
-"""What the core counts for those who watch it: calls, money, codes, and how accounts stand."""
+"""What the core counts for metrics: calls, money, codes, and accounts by status."""
 
 import pytest
 
 from rater.domain.catalog import Catalog
 from rater.domain.core import Core
-from rater.domain.standings import Metric, Standings
+from rater.domain.counts import Metric
+from rater.domain.rows import STANDINGS_KEY, account_key
+from rater.domain.standings import Standings
 from tests.builders import ORG, TOPICS, Desk
 
 
@@ -20,13 +22,13 @@ def desk() -> Desk:
     return desk
 
 
-def counts(desk: Desk, *whats: str) -> dict[Metric, int]:
-    return {figure: count for figure, count in desk.simulation.core.take_counts().items() if figure[0] in whats}
+def counts(desk: Desk, *names: str) -> dict[Metric, int]:
+    return {metric: count for metric, count in desk.simulation.core.take_counts().items() if metric[0] in names}
 
 
 def gauges(desk: Desk) -> dict[str, int]:
     desk.simulation.finish()
-    return {figure[-1]: level for figure, level in desk.simulation.core.gauges().items()}
+    return {metric[-1]: value for metric, value in desk.simulation.core.gauges().items()}
 
 
 def test_calls_are_counted_by_service_and_funding(desk: Desk) -> None:
@@ -35,7 +37,7 @@ def test_calls_are_counted_by_service_and_funding(desk: Desk) -> None:
     assert counts(desk, "calls") == {("calls", "outbound", "credit"): 1, ("calls", "outbound", "free"): 1}
 
 
-def test_what_was_counted_is_given_once(desk: Desk) -> None:
+def test_a_count_is_taken_once(desk: Desk) -> None:
     desk.call()
     assert counts(desk, "calls")
     assert counts(desk, "calls") == {}
@@ -50,20 +52,20 @@ def test_money_is_counted_in_micros_by_currency(desk: Desk) -> None:
     }
 
 
-def test_what_goes_beyond_the_balance_is_counted_as_overdrawn(desk: Desk) -> None:
+def test_a_charge_beyond_the_balance_is_counted_as_overdrawn(desk: Desk) -> None:
     desk.call(seconds=300)
     found = counts(desk, "charged", "collected", "overdrawn")
     assert found == {("charged", "USD"): 1_500_000, ("collected", "USD"): 1_000_000, ("overdrawn", "USD"): 500_000}
 
 
-def test_what_nobody_pays_is_counted_as_unfunded(desk: Desk) -> None:
+def test_a_charge_without_a_credit_licence_is_counted_as_unfunded(desk: Desk) -> None:
     desk.user(paid=False)
     desk.call()
     found = counts(desk, "collected", "unfunded", "overdrawn")
     assert found == {("collected", "USD"): 0, ("unfunded", "USD"): 300_000}
 
 
-def test_dead_letters_and_duplicates_are_counted_by_why(desk: Desk) -> None:
+def test_dead_letters_are_counted_by_code_and_duplicates_by_kind(desk: Desk) -> None:
     desk.call()
     desk.call()
     desk.call(seconds=61)
@@ -85,12 +87,12 @@ def test_commands_are_counted_by_type_and_outcome_and_refusals_by_code(desk: Des
     }
 
 
-def test_a_type_of_command_that_nobody_knows_gets_no_name_of_its_own(desk: Desk) -> None:
+def test_an_unknown_type_of_command_is_counted_as_unknown(desk: Desk) -> None:
     desk.command("x" * 60)
     assert counts(desk, "commands") == {("commands", "unknown", "refused"): 1}
 
 
-def test_accounts_are_counted_by_how_they_stand(desk: Desk) -> None:
+def test_accounts_are_counted_by_status(desk: Desk) -> None:
     desk.organization("rich")
     desk.funds("5.00", "rich")
     assert gauges(desk) == {"active": 2, "low": 0, "suspended": 0, "accounts_overdrawn": 0}
@@ -100,23 +102,23 @@ def test_accounts_are_counted_by_how_they_stand(desk: Desk) -> None:
     assert gauges(desk) == {"active": 2, "low": 0, "suspended": 0, "accounts_overdrawn": 0}
 
 
-def test_an_organization_nobody_knows_is_no_account(desk: Desk) -> None:
+def test_an_unknown_organization_is_not_counted_as_an_account(desk: Desk) -> None:
     desk.funds("1.00", "nobody")
     assert gauges(desk)["active"] == 1
 
 
-def test_the_next_core_on_the_same_rows_knows_how_accounts_stand(desk: Desk) -> None:
+def test_the_next_core_on_the_same_rows_has_the_counts(desk: Desk) -> None:
     before = gauges(desk)
     rows = desk.simulation.rows
-    assert {figure[-1]: level for figure, level in Core(TOPICS, Catalog(), rows, nowhere).gauges().items()} == before
+    assert {metric[-1]: value for metric, value in Core(TOPICS, Catalog(), rows, nowhere).gauges().items()} == before
 
 
-def test_accounts_of_a_state_that_has_no_counts_yet_are_counted(desk: Desk) -> None:
+def test_accounts_of_a_state_written_before_counts_were_kept_are_counted(desk: Desk) -> None:
     before = gauges(desk)
     rows = desk.simulation.rows
-    rows.delete(b"t")
-    assert {figure[-1]: level for figure, level in Standings(rows).gauges().items()} == before
-    assert rows.get(b"a" + ORG.encode())
+    rows.delete(STANDINGS_KEY)
+    assert {metric[-1]: value for metric, value in Standings(rows).gauges().items()} == before
+    assert rows.get(account_key(ORG))
 
 
 def nowhere(topic: str, key: bytes | None, value: bytes | None, timestamp_ms: int, headers: object = ()) -> None:

@@ -7,7 +7,7 @@ from tests.builders import ORG, TOPICS, Desk, messages
 
 
 def listed(records: list[LogRecord]) -> dict[str, Any]:
-    """Who and what is there now: the latest entry of each user and number, without those removed."""
+    """The users and numbers there are now: the latest entry of each, without those removed."""
     latest = {entry.get("number") or entry["user_id"]: entry for entry in messages(records, TOPICS.directory, ORG)}
     return {name: entry for name, entry in latest.items() if entry["change"] == "put"}
 
@@ -27,7 +27,7 @@ def test_a_number_is_listed_with_its_kind_and_user() -> None:
     assert (entry["entry"], entry["kind"], entry["user_id"]) == ("number", "service", "u1")
 
 
-def test_what_is_removed_is_listed_no_longer() -> None:
+def test_a_removed_user_or_number_is_not_listed_any_more() -> None:
     desk = Desk().ready()
     desk.command("number.put", number="+14255550199", kind="service")
     desk.command("number.remove", number="+14255550199")

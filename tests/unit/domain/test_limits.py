@@ -1,4 +1,4 @@
-"""At the ends of what a message may say: nothing raises, nothing is lost."""
+"""At the limits of what a message may say, nothing raises and nothing is lost."""
 
 from datetime import datetime
 from typing import Any
@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from rater.domain import moments
-from rater.domain.core import DEAD_LETTER_BYTES_MAX
+from rater.domain.dead_letters import DEAD_LETTER_BYTES_MAX, LEFT_OUT_BYTES_HEADER, reason_of
 from rater.kafka.log import LogRecord
 from tests.builders import ORG, TOPICS, Desk, dead, events, messages, rated
 
@@ -36,7 +36,7 @@ def test_a_wallet_takes_no_more_than_its_sums_can_hold() -> None:
     assert desk.state()["balance"] == "3999999999999.999996"
 
 
-def test_nor_does_it_go_deeper_into_debt() -> None:
+def test_a_wallet_goes_no_deeper_into_debt_than_its_sums_can_hold() -> None:
     desk = Desk().ready(funds=None)
     for _ in range(4):
         desk.command("funds.adjust", amount="-" + MOST, reason="r")
@@ -44,17 +44,17 @@ def test_nor_does_it_go_deeper_into_debt() -> None:
     assert messages(refused, TOPICS.event)[0]["data"]["code"] == "invalid_field"
 
 
-def test_a_call_beyond_all_money_waits_for_another_price() -> None:
+def test_a_call_that_costs_more_than_a_wallet_can_owe_can_be_rated_later() -> None:
     desk = Desk().ready()
     desk.rate(MOST)
     letters = desk.call(seconds=30 * 86_400)
     assert dead(letters) == "no_rate"
-    assert dict(letters[0].headers)["rater.error.retryable"] == b"true"
+    assert reason_of(letters[0].headers).retryable
     desk.rate("0.01")
     assert rated(desk.call(seconds=30 * 86_400))["charge"] == "432.00"
 
 
-def test_a_number_beyond_all_numbers_is_a_field_at_fault_and_no_malformed_json() -> None:
+def test_a_number_too_large_to_decode_is_an_invalid_field() -> None:
     desk = Desk().ready()
     for number in (b"1E400", b"9" * 5000):
         record = desk.record(TOPICS.cdr, ORG, b'{"cdr_id":"c","org_id":"contoso","duration_ms":%b}' % number)
@@ -62,8 +62,8 @@ def test_a_number_beyond_all_numbers_is_a_field_at_fault_and_no_malformed_json()
 
 
 @pytest.mark.parametrize("part", ["key", "value", "headers"])
-def test_what_no_topic_would_take_is_dead_lettered_without_its_content(part: str) -> None:
-    """Compressed it may have come through a topic that is not wide enough for it."""
+def test_a_record_too_large_for_the_topic_is_dead_lettered_without_its_content(part: str) -> None:
+    """Compressed, such a record fits into its own topic."""
     large: Any = b"x" * DEAD_LETTER_BYTES_MAX
     desk = Desk().ready()
     record = LogRecord(TOPICS.cdr, desk.now_ms, b"k", b"{", [("h", b"v")], 5)
@@ -71,6 +71,6 @@ def test_what_no_topic_would_take_is_dead_lettered_without_its_content(part: str
     letters = desk.give(record)
     assert (letters[0].key, letters[0].value) == (None, None)
     headers = dict(letters[0].headers)
-    assert int(headers["rater.error.left_out_bytes"]) > DEAD_LETTER_BYTES_MAX
-    assert headers["__connect.errors.offset"] == b"5"
+    assert int(headers[LEFT_OUT_BYTES_HEADER]) > DEAD_LETTER_BYTES_MAX
+    assert reason_of(letters[0].headers).offset == 5
     assert "h" not in headers

@@ -1,10 +1,10 @@
-"""What the rules say, one behaviour a test."""
+"""The rating rules, one behaviour per test."""
 
-from datetime import datetime
 from typing import Any
 
 import pytest
 
+from rater.domain.dead_letters import reason_of
 from tests.builders import ORG, TOPICS, Desk, dead, events, messages, rated
 
 
@@ -60,14 +60,13 @@ def test_a_record_that_cannot_be_rated_is_dead_lettered_and_leaves_no_trace(
     before = desk.state()
     assert dead(desk.call(**change)) == code
     assert desk.state() == before
-    assert rated(desk.call())["funded_by"] == "credit"  # the same cdr_id, once its cause is mended (rule 26)
+    assert rated(desk.call())["funded_by"] == "credit"  # the same cdr_id, once the cause is removed (rule 26)
 
 
-def test_what_is_no_json_goes_to_the_dead_letters_as_it_came(desk: Desk) -> None:
+def test_a_record_that_is_not_json_is_dead_lettered_as_it_came(desk: Desk) -> None:
     (letter,) = desk.give(desk.record(TOPICS.cdr, ORG, b"\xff{"))
-    headers = dict(letter.headers)
-    assert (letter.value, headers["rater.error.code"]) == (b"\xff{", b"malformed_json")
-    assert headers["rater.error.retryable"] == b"false"
+    reason = reason_of(letter.headers)
+    assert (letter.value, reason.code, reason.retryable) == (b"\xff{", "malformed_json", False)
 
 
 def test_schema_registry_framing_is_stripped(desk: Desk) -> None:
@@ -159,7 +158,7 @@ def test_rule_19_a_void_gives_back_to_the_lots_it_came_from(desk: Desk) -> None:
     assert [t["kind"] for t in messages(desk.outputs, TOPICS.ledger)] == ["purchase", "charge", "void"]
 
 
-def test_rule_18_what_has_expired_is_forfeited_and_said(desk: Desk) -> None:
+def test_rule_18_expired_credit_is_forfeited_and_announced(desk: Desk) -> None:
     out = desk.command("funds.expire", as_of="2026-10-02T00:00:00Z")
     assert messages(out, TOPICS.ledger)[0]["kind"] == "expiry"
     assert events(out) == ["credit.expired", "balance.depleted"]
@@ -195,168 +194,3 @@ def test_rule_23_depleted_and_restored_come_once_a_crossing(desk: Desk) -> None:
     desk.funds("5000.00")
     told = [e for e in events(desk.outputs) if e.startswith("balance")]
     assert told == ["balance.depleted", "balance.restored"]
-
-
-def auto_recharge(desk: Desk, **fields: Any) -> None:
-    own: dict[str, Any] = {"enabled": True, "trigger_amount": "1000.00", "recharge_amount": "50.00", "payment_method": "card"}
-    desk.command("auto_recharge.put", **own | fields)
-
-
-def test_rule_20_a_recharge_is_asked_for_below_the_trigger_and_only_once(desk: Desk) -> None:
-    auto_recharge(desk)
-    assert messages(desk.outputs, TOPICS.recharge_request) == []  # at the trigger is not below it
-    desk.call("a")
-    desk.call("b")
-    (request,) = messages(desk.outputs, TOPICS.recharge_request)
-    assert (request["recharge_id"], request["amount"]) == (f"{ORG}:1", "50.00")
-
-
-def test_rule_21_a_recharge_is_credited_once_whatever_repeats(desk: Desk) -> None:
-    auto_recharge(desk)
-    desk.call()
-    for _ in range(3):
-        desk.command("recharge.succeeded", recharge_id=f"{ORG}:1", amount="50.00", payment_reference="p")
-    assert [t["kind"] for t in messages(desk.outputs, TOPICS.ledger)] == ["purchase", "charge", "recharge"]
-
-
-def test_rule_21_over_the_daily_cap_none_is_sent_and_it_is_said_once(desk: Desk) -> None:
-    auto_recharge(desk, max_per_day=1, trigger_amount="5000.00")
-    desk.command("recharge.succeeded", recharge_id=f"{ORG}:1", amount="50.00", payment_reference="p")
-    desk.call()
-    assert len(messages(desk.outputs, TOPICS.recharge_request)) == 1
-    assert events(desk.outputs).count("auto_recharge.capped") == 1
-
-
-def test_rule_22_a_soft_decline_is_tried_three_times_more_then_given_up(desk: Desk) -> None:
-    auto_recharge(desk)
-    desk.call("first")
-    for attempt in (1, 2, 3, 4):
-        desk.command("recharge.failed", recharge_id=f"{ORG}:1", code="declined", retryable=True)
-        desk.call(f"soon-{attempt}")
-        desk.later(2)
-        desk.call(f"later-{attempt}", answered_at="2025-10-05T00:00:00Z")
-    assert [r["attempt"] for r in messages(desk.outputs, TOPICS.recharge_request)] == [1, 2, 3, 4]
-    assert desk.state()["auto_recharge"]["state"] == "disabled"
-
-
-def softly_declined(desk: Desk, **auto: Any) -> None:
-    """The first try of the first top-up has failed; the next one is due an hour later."""
-    auto_recharge(desk, **auto)
-    desk.call("first")
-    desk.command("recharge.failed", recharge_id=f"{ORG}:1", code="declined", retryable=True)
-
-
-def tries(desk: Desk) -> list[int]:
-    return [request["attempt"] for request in messages(desk.outputs, TOPICS.recharge_request)]
-
-
-def test_rule_22_the_timers_command_makes_the_next_try_once_it_is_due(desk: Desk) -> None:
-    softly_declined(desk)
-    assert desk.command("recharge.retry", recharge_id=f"{ORG}:1", attempt=2) == []  # an hour too early
-    desk.now_ms += 3_600_000
-    out = desk.command("recharge.retry", recharge_id=f"{ORG}:1", attempt=2)
-    assert [r["attempt"] for r in messages(out, TOPICS.recharge_request)] == [2]
-
-
-def test_rule_22_a_try_is_made_once_whatever_asks_for_it(desk: Desk) -> None:
-    softly_declined(desk)
-    desk.later(1)
-    desk.call("second", answered_at="2025-10-02T00:00:00Z")
-    for _ in range(3):
-        desk.command("recharge.retry", recharge_id=f"{ORG}:1", attempt=2)
-    assert tries(desk) == [1, 2]
-
-
-def test_rule_22_the_gaps_grow_and_there_are_three(desk: Desk) -> None:
-    softly_declined(desk)
-    gaps_h = []
-    for attempt in (2, 3, 4):
-        state = desk.state()["auto_recharge"]
-        assert state["attempt"] == attempt - 1
-        due = datetime.fromisoformat(state["next_attempt_at"])
-        gaps_h.append(round((due.timestamp() * 1000 - desk.now_ms) / 3_600_000))
-        desk.now_ms = round(due.timestamp() * 1000)
-        desk.command("recharge.retry", recharge_id=f"{ORG}:1", attempt=attempt)
-        desk.command("recharge.failed", recharge_id=f"{ORG}:1", code="declined", retryable=True)
-    assert (gaps_h, tries(desk)) == ([1, 6, 24], [1, 2, 3, 4])
-    assert "next_attempt_at" not in desk.state()["auto_recharge"]
-
-
-def test_a_retry_of_a_recharge_that_never_was_is_refused(desk: Desk) -> None:
-    (event,) = messages(desk.command("recharge.retry", recharge_id=f"{ORG}:1", attempt=2), TOPICS.event)
-    assert event["data"]["code"] == "unknown_recharge"
-
-
-def test_no_further_try_is_made_once_auto_recharge_is_switched_off(desk: Desk) -> None:
-    softly_declined(desk)
-    auto_recharge(desk, enabled=False)
-    desk.later(1)
-    desk.command("recharge.retry", recharge_id=f"{ORG}:1", attempt=2)
-    assert tries(desk) == [1]
-    assert desk.state()["auto_recharge"]["state"] == "disabled"
-
-
-def test_a_soft_decline_is_final_where_auto_recharge_was_switched_off_meanwhile(desk: Desk) -> None:
-    auto_recharge(desk)
-    desk.call("first")
-    auto_recharge(desk, enabled=False)
-    out = desk.command("recharge.failed", recharge_id=f"{ORG}:1", code="declined", retryable=True)
-    failed, disabled = messages(out, TOPICS.event)
-    assert (failed["data"]["final"], disabled["data"]["reason"]) == (True, "switched_off")
-
-
-def test_a_success_that_comes_after_switching_off_is_credited(desk: Desk) -> None:
-    softly_declined(desk)
-    auto_recharge(desk, enabled=False)
-    out = desk.command("recharge.succeeded", recharge_id=f"{ORG}:1", amount="50.00", payment_reference="p")
-    assert "recharge.succeeded" in events(out)
-
-
-def test_rule_22_a_hard_decline_switches_off_until_it_is_set_again(desk: Desk) -> None:
-    auto_recharge(desk)
-    desk.call("a")
-    out = desk.command("recharge.failed", recharge_id=f"{ORG}:1", code="expired_card", retryable=False)
-    assert events(out) == ["recharge.failed", "auto_recharge.disabled"]
-    desk.call("b")
-    assert len(messages(desk.outputs, TOPICS.recharge_request)) == 1
-    auto_recharge(desk)
-    assert len(messages(desk.outputs, TOPICS.recharge_request)) == 2
-
-
-@pytest.mark.parametrize(
-    ("code", "type_", "fields"),
-    [
-        ("currency_mismatch", "funds.add", {"amount": "1", "currency": "EUR", "purchase_channel": "web-direct"}),
-        ("purchase_channel_not_allowed", "funds.add", {"amount": "1", "currency": "USD", "purchase_channel": "csp"}),
-        ("invalid_field", "funds.add", {"amount": 1, "currency": "USD", "purchase_channel": "web-direct"}),
-        ("invalid_field", "funds.add", {"amount": "1e3", "currency": "USD", "purchase_channel": "web-direct"}),
-        ("unknown_plan", "user.put", {"user_id": "u", "usage_country": "US", "licences": {"calling_plan": "gone"}}),
-        ("unknown_user", "user.remove", {"user_id": "nobody"}),
-        ("unknown_call", "call.void", {"cdr_id": "never", "reason": "x"}),
-        ("invalid_field", "no.such.command", {}),
-    ],
-)
-def test_a_refused_command_is_answered_with_its_reason(desk: Desk, code: str, type_: str, fields: dict[str, Any]) -> None:
-    before = desk.state()["balance"]
-    (event,) = messages(desk.command(type_, payment_reference="r", **fields), TOPICS.event)
-    assert (event["type"], event["data"]["code"]) == ("command.refused", code)
-    assert desk.state()["balance"] == before
-
-
-def test_a_command_repeated_does_nothing(desk: Desk) -> None:
-    desk.funds("5.00")
-    assert desk.give(desk.records[-1]) == []
-
-
-def test_a_command_id_used_again_with_other_content_is_a_conflict(desk: Desk) -> None:
-    desk.funds("5.00")
-    record = desk.records[-1]
-    record.value = (record.value or b"").replace(b"5.00", b"6.00")
-    assert dead(desk.give(record)) == "conflicting_duplicate"
-
-
-def test_a_command_for_an_unknown_organization_is_refused_and_its_events_are_counted_on(desk: Desk) -> None:
-    desk.funds("5.00", org_id="fabrikam")
-    desk.organization("fabrikam")
-    told = messages(desk.outputs, TOPICS.event, "fabrikam")
-    assert [(e["seq"], e["type"]) for e in told] == [(1, "command.refused"), (2, "organization.changed")]

@@ -1,4 +1,4 @@
-"""The trace of a call is that of its rated call."""
+"""A rated call carries the trace of its CDR."""
 
 import pytest
 
@@ -10,7 +10,7 @@ STATE = ("tracestate", b"vendor=1")
 
 
 def rated_headers(*headers: tuple[str, bytes | None]) -> list[tuple[str, bytes]]:
-    """The headers of the rated call of a call with these."""
+    """The headers of the rated call, if its CDR has these headers."""
     desk = Desk()
     desk.organization()
     call = _call(desk)
@@ -23,7 +23,7 @@ def _call(desk: Desk) -> LogRecord:
     return desk.record(TOPICS.cdr, ORG, cdr | {"answered_at": "2025-10-01T11:00:00Z", "duration_ms": 1000})
 
 
-def test_it_is_kept() -> None:
+def test_a_trace_is_kept() -> None:
     assert rated_headers(PARENT, STATE) == [PARENT, STATE]
     assert rated_headers(("x", b"1"), PARENT, ("y", b"2")) == [PARENT]
 
@@ -41,12 +41,12 @@ NOT_WELL_FORMED = [
 
 
 @pytest.mark.parametrize("value", NOT_WELL_FORMED)
-def test_what_is_not_well_formed_is_left_out_with_its_state(value: bytes | None) -> None:
+def test_a_malformed_traceparent_is_left_out_with_its_tracestate(value: bytes | None) -> None:
     assert rated_headers(("traceparent", value), STATE) == []
 
 
 @pytest.mark.parametrize("state", [b"x" * 513, b"\x00\xff", b""])
-def test_a_state_that_is_too_long_or_no_text_is_left_out(state: bytes) -> None:
+def test_a_tracestate_that_is_too_long_or_not_text_is_left_out(state: bytes) -> None:
     assert rated_headers(PARENT, ("tracestate", state)) == [PARENT]
 
 

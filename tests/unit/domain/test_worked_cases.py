@@ -1,4 +1,4 @@
-"""The worked cases of the rating rules, each under its rule's number."""
+"""The worked examples of the rating rules, each named by its rule."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
