@@ -178,8 +178,8 @@ class Account:
             self._rows.put(key, kind.encode())
 
 
-def _plans(user: User | None) -> set[str]:
-    """The plans a user holds, each once."""
+def _plans(user: User | None) -> list[str]:
+    """The plans a user holds, each once. Not a set, whose order would make the account's row differ from process to process."""
     if user is None:
-        return set()
-    return {plan_id for plan_id in (user.calling_plan, user.audio_conferencing) if plan_id is not None}
+        return []
+    return list(dict.fromkeys([plan_id for plan_id in (user.calling_plan, user.audio_conferencing) if plan_id is not None]))
