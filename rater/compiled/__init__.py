@@ -34,6 +34,7 @@ MODULES = (
     "moments",
     "money",
     "plans",
+    "rated_calls",
     "rating",
     "reading",
     "recharge",

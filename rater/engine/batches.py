@@ -30,12 +30,12 @@ from mode.utils.logging import get_logger
 from rater.engine.api import Record, Sink, State
 from rater.engine.errors import FatalError
 
-__all__ = ["Batch", "BatchAgent", "BatchChannel", "BatchSensor", "Batches", "Tick", "Transaction"]
+__all__ = ["Batch", "BatchAgent", "BatchChannel", "BatchSensor", "BatchTransaction", "Batches", "Tick"]
 
 log = get_logger(__name__)
 
 
-class Transaction:
+class BatchTransaction:
     """What an agent has inside `async with batch`: the records, the task's state and memory, and a way out for records.
 
     A tick has no records.
@@ -65,9 +65,9 @@ class Batch:
     end of the block until `settle` says that the transaction has been committed or has failed.
     """
 
-    def __init__(self, transaction: Transaction) -> None:
+    def __init__(self, transaction: BatchTransaction) -> None:
         loop = asyncio.get_running_loop()
-        self._transaction: Transaction | None = transaction
+        self._transaction: BatchTransaction | None = transaction
         self._ended: asyncio.Future[None] = loop.create_future()
         self._settled: asyncio.Future[None] = loop.create_future()
         self._actor: asyncio.Task[Any] | None = None
@@ -77,7 +77,7 @@ class Batch:
         self.place = TP("" if first is None else first.topic, transaction.partition)
         self.offset = -1 if first is None else first.offset
 
-    async def __aenter__(self) -> Transaction:
+    async def __aenter__(self) -> BatchTransaction:
         assert not self.entered, "a batch is entered once"
         assert self._transaction is not None
         self.entered = True
@@ -144,7 +144,7 @@ class Batch:
 class Tick(Batch):
     """Due work: a transaction without records. `now_ms` is the worker's clock, in ms since the epoch."""
 
-    def __init__(self, transaction: Transaction, now_ms: int) -> None:
+    def __init__(self, transaction: BatchTransaction, now_ms: int) -> None:
         super().__init__(transaction)
         self.now_ms = now_ms
 

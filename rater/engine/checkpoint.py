@@ -29,7 +29,7 @@ import msgspec
 from mode.utils.logging import get_logger
 
 from rater.engine.api import DueWork, Measured, MemoryFactory, Record
-from rater.engine.batches import Batch, Batches, Tick, Transaction
+from rater.engine.batches import Batch, Batches, BatchTransaction, Tick
 from rater.engine.broker import Broker, TaskProducer, TopicPartition
 from rater.engine.errors import CommitUnknownError, EngineError, ProcessorFailedError, SkippedError, TopicsError
 from rater.engine.groups import TaskId
@@ -180,8 +180,8 @@ class Checkpoint:
                 batch.settle()
         return processed_s - started_s, sent_s - processed_s, committed_s - sent_s, stored_s - committed_s
 
-    def _transaction(self, records: Sequence[Record]) -> Transaction:
-        return Transaction(self._task.partition, self._state, self._outbox, self._memory, records)
+    def _transaction(self, records: Sequence[Record]) -> BatchTransaction:
+        return BatchTransaction(self._task.partition, self._state, self._outbox, self._memory, records)
 
     async def _process(self, batch: Batch) -> None:
         try:

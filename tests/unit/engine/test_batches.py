@@ -9,7 +9,7 @@ import pytest
 
 from rater.bootstrap import engine_settings
 from rater.engine.app import EngineApp
-from rater.engine.batches import Batch, BatchChannel, Tick, Transaction
+from rater.engine.batches import Batch, BatchChannel, BatchTransaction, Tick
 from rater.engine.groups import TaskGroup
 from rater.settings import Settings
 
@@ -44,13 +44,13 @@ class Agency:
                     await self._work(batch, transaction)
                 self.finished.append(getattr(batch, "now_ms", None) or batch.offset)
 
-    async def _work(self, batch: Batch, transaction: Transaction) -> None:
+    async def _work(self, batch: Batch, transaction: BatchTransaction) -> None:
         if transaction.memory is not None:
             await transaction.memory()
 
     async def give(self, work: Any = None, offset: int = 7) -> Batch:
         """Have a batch processed, and settled once it has been."""
-        batch = Batch(Transaction(0, Nothing(), Nothing(), work, [Rec(offset)]))  # type: ignore[arg-type]
+        batch = Batch(BatchTransaction(0, Nothing(), Nothing(), work, [Rec(offset)]))  # type: ignore[arg-type]
         try:
             await batch.run(self.channel)
         finally:
@@ -86,7 +86,7 @@ async def test_the_engine_hears_of_the_agents_exception_and_the_agent_lives_on(a
 
 
 async def test_the_agent_stays_in_the_block_until_the_transaction_is_settled(agency: Agency) -> None:
-    batch = Batch(Transaction(0, Nothing(), Nothing(), None, [Rec(1)]))  # type: ignore[arg-type]
+    batch = Batch(BatchTransaction(0, Nothing(), Nothing(), None, [Rec(1)]))  # type: ignore[arg-type]
     await batch.run(agency.channel)
     await turns()
     assert agency.finished == []
@@ -96,7 +96,7 @@ async def test_the_agent_stays_in_the_block_until_the_transaction_is_settled(age
 
 
 async def test_a_tick_is_an_event_of_its_own(agency: Agency) -> None:
-    tick = Tick(Transaction(0, Nothing(), Nothing(), None), 12345)  # type: ignore[arg-type]
+    tick = Tick(BatchTransaction(0, Nothing(), Nothing(), None), 12345)  # type: ignore[arg-type]
     await tick.run(agency.channel)
     tick.settle()
     await turns()
@@ -151,7 +151,7 @@ async def test_a_batch_given_up_before_the_agent_took_it_does_nothing_to_the_wor
 
 
 async def test_a_batch_lets_go_of_its_records_when_it_ends(agency: Agency) -> None:
-    batch = Batch(Transaction(0, Nothing(), Nothing(), None, [Rec(1)]))  # type: ignore[arg-type]
+    batch = Batch(BatchTransaction(0, Nothing(), Nothing(), None, [Rec(1)]))  # type: ignore[arg-type]
     transaction = batch._transaction
     await batch.run(agency.channel)
     batch.settle()
