@@ -5,7 +5,6 @@ organization. `funds` is the opening balance. A command's id is made of what it 
 nothing the second time.
 """
 
-import hashlib
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -14,13 +13,13 @@ from msgspec import Meta, Struct
 
 from rater.catalog.documents import Document, objects
 from rater.catalog.faults import Loaded
-from rater.domain import messages, moments, reading
+from rater.domain import messages, moments
+from rater.domain.command_records import file_command
 from rater.domain.money import parse_micros
 from rater.domain.rejection import Rejected
 
 _LICENCES = ("phone_system", "calling_plan", "audio_conferencing", "communications_credits")
 _OWN = ("name", "country", "currency", "offer", "emails", "time_zone", "rate_card", "low_balance_amount")
-ISSUED_AT = "2025-01-01T00:00:00Z"  # part of what a command says, so the same at every load
 
 
 class _Users(Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -97,12 +96,8 @@ def _faults(organization: _Organization) -> Iterator[str]:
 
 def _add_commands(loaded: Loaded, document: Document, organization: _Organization) -> None:
     for command in _commands(document, organization):
-        row = {"org_id": organization.org_id, "issued_at": ISSUED_AT} | command
-        said = msgspec.json.encode(row, order="sorted")
-        row["command_id"] = "load:" + hashlib.sha256(said).hexdigest()[:24]
         try:
-            _, payload = reading.read_envelope(msgspec.json.encode(row))
-            reading.read_command(payload)
+            row = file_command(organization.org_id, command)
         except Rejected as rejected:
             subject = command.get("user_id") or command.get("number") or ""
             what = " ".join(filter(None, (command["type"], subject)))

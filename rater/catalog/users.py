@@ -6,14 +6,11 @@ its id does nothing the second time.
 """
 
 import csv
-import hashlib
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
-
-from rater.accounts.administration import command
 from rater.catalog.faults import Fault, Loaded
+from rater.domain.command_records import file_row_command
 from rater.domain.rejection import Rejected
 
 YES_NO = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -82,9 +79,8 @@ def _take(
     seen.setdefault(user_id, line)
     if not faults:
         fields = {"user_id": user_id} if remove else _put(row)
-        said = hashlib.sha256(msgspec.json.encode(fields, order="sorted")).hexdigest()[:24]
         try:
-            made = command("user.remove" if remove else "user.put", org_id, f"{load_id}:{said}", **fields)
+            made = file_row_command("user.remove" if remove else "user.put", org_id, load_id, **fields)
         except Rejected as rejected:
             faults.append(_fault(line, row, columns, rejected.message))
         else:

@@ -18,6 +18,7 @@ from typing import Protocol
 
 import msgspec
 
+from rater.domain import command_records
 from rater.domain.outputs import RechargeRequest
 
 
@@ -59,22 +60,6 @@ class Gateway(Protocol):
     async def close(self) -> None: ...
 
 
-class _Command(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """`recharge.succeeded` or `recharge.failed`, as the contract has them."""
-
-    command_id: str
-    type: str
-    org_id: str
-    issued_at: str
-    recharge_id: str
-    attempt: int
-    amount: str | None = None
-    currency: str | None = None
-    payment_reference: str | None = None
-    code: str | None = None
-    retryable: bool | None = None
-
-
 def charge_key(app_id: str, request: RechargeRequest) -> str:
     """The key of a charge: ASCII and short, whatever an organization is called. One `app_id`, one set of accounts."""
     name = msgspec.json.encode([app_id, request.org_id, request.recharge_id, request.attempt])
@@ -85,21 +70,6 @@ def command_of(request: RechargeRequest, outcome: Outcome) -> bytes:
     """The command that tells the account of an outcome."""
     match outcome:
         case Taken(reference):
-            command = _command(request, "succeeded")
-            command.amount, command.currency = request.amount, request.currency
-            command.payment_reference = reference[:256]
+            return command_records.recharge_succeeded(request, reference)
         case Declined(code, retryable):
-            command = _command(request, "failed")
-            command.code, command.retryable = code[:256], retryable
-    return msgspec.json.encode(command)
-
-
-def _command(request: RechargeRequest, what: str) -> _Command:
-    return _Command(
-        command_id=f"payment:{request.episode}:{request.attempt}:{what}",  # unique within the organization, as is asked
-        type=f"recharge.{what}",
-        org_id=request.org_id,
-        issued_at=request.requested_at,
-        recharge_id=request.recharge_id,
-        attempt=request.attempt,
-    )
+            return command_records.recharge_failed(request, code, retryable=retryable)
