@@ -24,7 +24,7 @@ from rater.catalog import Loaded
 from rater.cli.options import bootstrap_option, prefix_option, settings_with
 from rater.domain.rejection import Rejected
 from rater.kafka.connection import explained, refusal
-from rater.kafka.topics import TopicsError
+from rater.kafka.topic_admin import TopicAdminError
 from rater.settings import Settings
 
 _SHOWN_MAX = 100
@@ -74,7 +74,7 @@ def with_kafka(settings: Settings, work: Coroutine[Any, Any, _T], unsure: str = 
     """Run it; what is wrong with Kafka or its topics is a failure of the command, with what may be `unsure` then."""
     try:
         return asyncio.run(work)
-    except TopicsError as error:
+    except TopicAdminError as error:
         raise click.ClickException(str(error)) from error
     except (KafkaError, OSError) as error:
         refused = asyncio.run(refusal(settings.brokers))

@@ -13,7 +13,7 @@ from rater.audit import audit as audit_books
 from rater.bootstrap import topics_of
 from rater.cli.options import bootstrap_option, prefix_option, settings_with
 from rater.kafka.clients import BusyError, read_all
-from rater.kafka.topics import TopicsError
+from rater.kafka.topic_admin import TopicAdminError
 
 _FINDINGS_SHOWN_MAX = 100
 
@@ -31,7 +31,7 @@ def audit(bootstrap: str | None, topic_prefix: str | None) -> None:
         records, truncated = asyncio.run(read_all(settings.brokers, read))
         for record in asyncio.run(read_all(settings.brokers, [topics.plan, topics.rate]))[0]:
             feed.take(record)
-    except TopicsError as error:
+    except TopicAdminError as error:
         raise click.ClickException(str(error)) from error
     except KafkaError as error:
         raise click.ClickException(f"Kafka at {settings.bootstrap}: {error}") from error

@@ -15,7 +15,8 @@ import click
 
 from rater.cli.options import prefix_option, settings_with
 from rater.embedded import KAFKA_VERSION, EmbeddedKafka, EmbeddedKafkaError
-from rater.kafka.topics import TopicsError, apply, load_topics
+from rater.kafka.topic_admin import TopicAdminError, apply
+from rater.kafka.topics import load_topics
 
 _LOOK_EVERY_S = 0.5
 
@@ -57,7 +58,7 @@ def kafka(port: int, data_dir: Path | None, brokers: int, with_topics: bool, top
             _watch(running)
     except KeyboardInterrupt:
         click.echo("stopped", err=True)
-    except (EmbeddedKafkaError, TopicsError) as error:
+    except (EmbeddedKafkaError, TopicAdminError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -12,7 +12,8 @@ from rater.bootstrap import topics_of
 from rater.catalog import DeckDefaults, Loaded, check_organizations, check_plans, check_rates
 from rater.cli.options import bootstrap_option, prefix_option, settings_with
 from rater.kafka.clients import publish_rows
-from rater.kafka.topics import Topics, TopicsError
+from rater.kafka.topic_admin import TopicAdminError
+from rater.kafka.topics import Topics
 
 _FAULTS_SHOWN_MAX = 100
 _file = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -100,7 +101,7 @@ def _publish(loaded: Loaded, what: str, bootstrap: str | None, topic_prefix: str
         return
     try:
         asyncio.run(publish_rows(settings.brokers, getattr(topics, what), loaded.rows))
-    except TopicsError as error:
+    except TopicAdminError as error:
         raise click.ClickException(str(error)) from error
     except KafkaError as error:
         raise click.ClickException(f"Kafka at {settings.bootstrap}: {error}; publish it again, that does no harm") from error

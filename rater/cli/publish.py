@@ -20,7 +20,7 @@ from rater.domain.reading import read_cdr
 from rater.domain.rejection import Rejected
 from rater.kafka.clients import producer, require_topics
 from rater.kafka.connection import Brokers
-from rater.kafka.topics import TopicsError
+from rater.kafka.topic_admin import TopicAdminError
 
 _FAULTS_SHOWN_MAX = 100
 #: Sent and not yet acknowledged, at most: what a stream can make us hold is bounded.
@@ -46,7 +46,7 @@ def publish(file: Path, format_: str, bootstrap: str | None, topic_prefix: str |
     try:
         with stream:
             asyncio.run(publishing.run(settings.brokers, topics_of(settings).cdr))
-    except TopicsError as error:
+    except TopicAdminError as error:
         raise click.ClickException(str(error)) from error
     except KafkaError as error:
         done = f"{publishing.acknowledged} CDRs are published for certain"

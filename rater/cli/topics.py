@@ -9,7 +9,8 @@ from typing import TypeVar
 import click
 
 from rater.cli.options import bootstrap_option, prefix_option, settings_with
-from rater.kafka.topics import Topics, TopicsError, apply, diff, load_topics
+from rater.kafka.topic_admin import TopicAdminError, apply, diff
+from rater.kafka.topics import Topics, load_topics
 from rater.settings import Settings
 
 Result = TypeVar("Result")
@@ -79,7 +80,7 @@ def acls_command(
 
     The roles are those of deploy/kafka/roles.toml: all of them, unless some are named. Never takes a right away.
     """
-    from rater.kafka.acls import acls_of, add, command_lines, load_roles
+    from rater.kafka.acls import acls_of, command_lines, grant_acls, load_roles
 
     settings = settings_with(bootstrap=bootstrap, topic_prefix=topic_prefix)
     known = load_roles()
@@ -93,7 +94,7 @@ def acls_command(
         role = known[name]
         allowed = acls_of(role, wanted, settings.app_id)
         if really:
-            _run(add(settings.brokers, user or role.user, allowed))
+            _run(grant_acls(settings.brokers, user or role.user, allowed))
             click.echo(f"{name}: {len(allowed)} rights for {user or role.user}")
         else:
             click.echo("\n".join(command_lines(role, allowed, settings.bootstrap, user or role.user)))
@@ -111,5 +112,5 @@ def _report(settings: Settings, wanted: Topics) -> None:
 def _run(work: Coroutine[None, None, Result]) -> Result:
     try:
         return asyncio.run(work)
-    except TopicsError as error:
+    except TopicAdminError as error:
         raise click.ClickException(str(error)) from error

@@ -33,7 +33,8 @@ from rater.domain import moments
 from rater.embedded import EmbeddedKafka
 from rater.kafka.clients import lag, producer, publish_rows, reader
 from rater.kafka.log import LogRecord, as_log_record
-from rater.kafka.topics import Topics, apply, load_topics
+from rater.kafka.topic_admin import apply
+from rater.kafka.topics import Topics, load_topics
 from rater.resources import resource
 
 APP_ID = "rater-demo"

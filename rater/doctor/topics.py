@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from rater.doctor.asking import Cluster, PartitionView, TopicView, View
 from rater.doctor.findings import Finding, counted, fault, listed, note, ok, warning
-from rater.kafka.topics import Difference, Topics, compare
+from rater.kafka.topic_admin import Difference, compare
+from rater.kafka.topics import Topics
 
 COPIES_WANTED = 3
 _NOT_ALLOWED = 29

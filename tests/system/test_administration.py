@@ -16,7 +16,8 @@ from click.testing import CliRunner, Result
 from rater.cli import cli
 from rater.embedded import EmbeddedKafka
 from rater.kafka.log import LogRecord
-from rater.kafka.topics import Topics, apply, load_topics
+from rater.kafka.topic_admin import apply
+from rater.kafka.topics import Topics, load_topics
 from tests.system.harness import Worker, publish, until_done
 
 PREFIX = "administration."

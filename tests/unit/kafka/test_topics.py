@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from rater.embedded.node import MESSAGE_BYTES_MAX
-from rater.kafka.topics import TopicsError, load_topics
+from rater.kafka.topics import TopicDefinitionError, load_topics
 from rater.resources import topics_file
 
 CONTRACT = {
@@ -35,7 +35,7 @@ def test_a_prefix_stands_before_every_name() -> None:
 
 
 def test_a_prefix_that_kafka_would_refuse_is_refused() -> None:
-    with pytest.raises(TopicsError, match="prefix"):
+    with pytest.raises(TopicDefinitionError, match="prefix"):
         load_topics("no spaces")
 
 
@@ -47,7 +47,7 @@ def test_all_account_topics_share_one_partition_count() -> None:
 
 
 def test_a_partition_count_below_one_is_refused() -> None:
-    with pytest.raises(TopicsError, match="at least 1 partition"):
+    with pytest.raises(TopicDefinitionError, match="at least 1 partition"):
         load_topics(account_partitions=0)
 
 
@@ -95,5 +95,5 @@ def test_a_faulty_definition_is_refused_with_its_fault(tmp_path: Path, old: str,
     text = topics_file().read_text()
     assert old in text
     file.write_text(text.replace(old, new, 1))
-    with pytest.raises(TopicsError, match=message):
+    with pytest.raises(TopicDefinitionError, match=message):
         load_topics(file=file)
