@@ -19,9 +19,9 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 from rich.console import Console
 
-from rater.audit import Books, Finding, audit
+from rater.audit import Books, Discrepancy, audit
 from rater.audit.second_opinion import compare, worker_order
-from rater.catalog import DeckDefaults, Loaded, check_organizations, check_plans, check_rates
+from rater.catalog import CheckedFile, DeckDefaults, check_organizations, check_plans, check_rates
 from rater.demo import mailbox
 from rater.demo.mailbox import Mailbox
 from rater.demo.payments import PaymentService
@@ -253,7 +253,7 @@ class Demo:
         log = worker_order(self.topics, self.before, live, books)
         findings += compare(self.topics, log, books)
         if tally.rated + tally.dead.total() > tally.published or duplicates < 0:
-            findings.append(Finding("all", "more came out than went in"))
+            findings.append(Discrepancy("all", "more came out than went in"))
         say("\n[bold]Audit[/bold]")
         for finding in findings:
             say(f"  [red]{finding}[/red]")
@@ -270,7 +270,7 @@ class Demo:
         return 1 if findings else 0
 
 
-def _sound(loaded: Loaded) -> list[tuple[str, dict[str, Any]]]:
+def _sound(loaded: CheckedFile) -> list[tuple[str, dict[str, Any]]]:
     if loaded.faults:
         raise DemoError(f"a sample file is faulty: {loaded.faults[0]}")
     return loaded.rows

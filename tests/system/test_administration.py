@@ -161,7 +161,7 @@ def test_a_command_repeated_under_its_id_says_that_it_was_done_and_does_nothing(
 def test_a_refused_command_repeated_under_its_id_says_how_it_was_refused(office: Office, untouched: str) -> None:
     again = ["users", "remove", untouched, "nobody", "--command-id", "ticket-2"]
     assert "Error: refused: unknown_user" in office.refused(*again)
-    assert "Error: when it was given before, refused: unknown_user" in office.refused(*again)
+    assert "Error: refused when it was first given: unknown_user" in office.refused(*again)
 
 
 def test_an_id_used_again_for_something_else_is_refused(office: Office, untouched: str) -> None:
@@ -228,7 +228,7 @@ def test_without_a_worker_the_command_stays_published_and_can_be_asked_after(
     act += ["--bootstrap", kafka.bootstrap, "--prefix", prefix]
     waited = CliRunner().invoke(cli, [*act, "--timeout", "1"])
     assert waited.exit_code == 1, waited.output
-    assert "published, but nothing came of it within 1 s" in waited.output
+    assert "published, but no outcome within 1 s" in waited.output
     assert "--command-id ticket-4" in waited.output
     worker.start()
     try:

@@ -114,7 +114,7 @@ def test_all_calls_and_events_may_be_gone_where_retention_has_taken_them() -> No
 
 
 def test_a_call_missing_after_one_that_is_kept_is_found_even_so() -> None:
-    assert forged(lambda a: a.rated.pop(1), truncated=True) == ["call c2 was charged and never rated"]
+    assert forged(lambda a: a.rated.pop(1), truncated=True) == ["call c2 was charged but never rated"]
 
 
 def test_an_event_missing_after_one_that_is_kept_is_found_even_so() -> None:

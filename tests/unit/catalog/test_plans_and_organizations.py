@@ -56,7 +56,7 @@ def test_groups_of_users_are_counted_on_and_never_share_a_user() -> None:
 
 
 def test_a_user_named_twice_is_a_fault() -> None:
-    assert faults(users=[{"user_id": "user-1"}, {"count": 1}]) == ["acme: user 'user-1' stands twice"]
+    assert faults(users=[{"user_id": "user-1"}, {"count": 1}]) == ["acme: user 'user-1' appears twice"]
 
 
 def test_a_number_of_a_user_who_is_not_there_is_a_fault() -> None:
@@ -87,7 +87,7 @@ def test_what_is_wrong_is_a_fault_and_no_crash(field: str, value: object) -> Non
 
 def test_an_organization_that_stands_twice_is_a_fault_with_its_place() -> None:
     loaded = check_organizations(f"[\n  {json.dumps(ACME)},\n  {json.dumps(ACME)}\n]")
-    assert [str(fault) for fault in loaded.faults] == ["line 3, column 3: acme: stands on line 2 too"]
+    assert [str(fault) for fault in loaded.faults] == ["line 3, column 3: acme: is also on line 2"]
 
 
 def test_json_lines_are_read_like_an_array() -> None:
@@ -109,4 +109,4 @@ def test_a_plan_that_stands_twice_is_a_fault() -> None:
     plan = {"plan_id": "p", "name": "P", "service": "outbound"}
     plan |= {"allowances": [{"allowance_id": "a", "minutes_per_user": 1, "destinations": "*"}]}  # type: ignore[dict-item]
     loaded = check_plans(json.dumps(plan) + "\n" + json.dumps(plan))
-    assert [str(fault) for fault in loaded.faults] == ["line 2, column 1: plan 'p' stands on line 1 too"]
+    assert [str(fault) for fault in loaded.faults] == ["line 2, column 1: plan 'p' is also on line 1"]

@@ -1,15 +1,15 @@
-from rater.catalog import DeckDefaults, Loaded, check_rates
+from rater.catalog import CheckedFile, DeckDefaults, check_rates
 from rater.resources import sample_rate_deck
 
 PUBLIC = "Destination Name,Destination Type,Country,Prefix,Price / min"
 OWN = "prefix,destination,country,rate_per_minute,effective_from,increment_s,initial_increment_s"
 
 
-def check(*lines: str, defaults: DeckDefaults | None = None) -> Loaded:
+def check(*lines: str, defaults: DeckDefaults | None = None) -> CheckedFile:
     return check_rates(lines, defaults or DeckDefaults())
 
 
-def places(loaded: Loaded) -> list[tuple[int, int]]:
+def places(loaded: CheckedFile) -> list[tuple[int, int]]:
     return [(fault.line, fault.column) for fault in loaded.faults]
 
 
