@@ -1,4 +1,4 @@
-"""Kafka's clients over topics in memory, as far as the tools use them: `FakeKafka` stands in for aiokafka's classes."""
+"""Topics in memory, with stand-ins for aiokafka's clients as far as the tools use them."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Committed(NamedTuple):
 
 @dataclass(slots=True)
 class FakeKafka:
-    """Topics with their number of partitions. `on_publish` is called with each record a client publishes, as a worker would
-    read it. `records_per_poll` is the most that one poll of a consumer brings."""
+    """Topics, by their number of partitions. `on_publish` is called with each record that a client publishes.
+    `records_per_poll` limits what one poll of a consumer returns. `committed`: offsets of the only group; None: there is none."""
 
     topics: Mapping[str, int]
     on_publish: Callable[[FakeRecord], object] = lambda _: None
@@ -48,7 +48,7 @@ class FakeKafka:
 
     @classmethod
     def installed(cls, monkeypatch: pytest.MonkeyPatch, topics: Mapping[str, int]) -> FakeKafka:
-        """A Kafka that the tools find in place of any other."""
+        """Make the tools use this Kafka instead of a real one."""
         kafka = cls(topics)
         for module in ("rater.kafka.clients", "rater.accounts.administration"):
             for name, client in (
@@ -81,7 +81,7 @@ class FakeKafka:
         return record
 
     def mark(self, topic: str, partition: int) -> None:
-        """The end of a transaction: an offset that no record has."""
+        """Write the end of a transaction: an offset without a record."""
         self.log(TopicPartition(topic, partition)).append(None)
 
     def published(self, topic: str) -> list[FakeRecord]:
@@ -103,7 +103,7 @@ class _Metadata:
 
 
 class FakeConsumer:
-    """Reads what is committed, which is all there is."""
+    """Reads every record; all count as committed."""
 
     def __init__(self, kafka: FakeKafka) -> None:
         self._kafka = kafka
@@ -151,7 +151,7 @@ class FakeConsumer:
 
 
 class FakeProducer:
-    """Every record is acknowledged at once."""
+    """Acknowledges every record at once."""
 
     def __init__(self, kafka: FakeKafka) -> None:
         self._kafka = kafka
@@ -179,7 +179,7 @@ class FakeProducer:
 
 
 class FakeAdmin:
-    """Knows what a group has committed; there is one group, or none (`committed` is None)."""
+    """Knows what the group has committed."""
 
     def __init__(self, kafka: FakeKafka) -> None:
         self._kafka = kafka

@@ -50,7 +50,7 @@ def command_options(function: Callable[..., None]) -> Callable[..., None]:
             type=click.FloatRange(0.1, 3600),
             default=30.0,
             show_default=True,
-            help="Seconds to wait for an outcome.",
+            help="Stop waiting after this many seconds without an outcome.",
         ),
         json_option,
         bootstrap_option,

@@ -20,8 +20,8 @@ def auto_recharge() -> None:
 @click.option("--trigger", "trigger_amount", required=True, help="Recharge when the balance falls below this.")
 @click.option("--amount", "recharge_amount", required=True, help="Amount of a recharge, more than zero.")
 @click.option("--payment-method", required=True, help="What to charge, by the payment gateway's name for it.")
-@click.option("--max-per-day", type=click.IntRange(1, 1_000_000_000), help="Most recharges in a day.  [default: no cap]")
-@click.option("--max-per-month", "max_amount_per_month", help="Most money in a month.  [default: no cap]")
+@click.option("--max-per-day", type=click.IntRange(1, 1_000_000_000), help="Maximum recharges a day.  [default: no cap]")
+@click.option("--max-per-month", "max_amount_per_month", help="Maximum amount a month.  [default: no cap]")
 @click.option("--currency", help="If given, must be the account's currency.")
 @click.option("--on/--off", "enabled", default=True, show_default=True, help="Switch it on or off.")
 @command_options

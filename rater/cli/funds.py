@@ -12,7 +12,7 @@ from rater.cli.options import org_argument
 def funds() -> None:
     """Add credit to an account, or correct its balance.
 
-    Write amounts with a decimal point and up to six digits after it: 50, 50.00, 0.013.
+    Write amounts as decimal numbers with at most six digits after the point: 50, 50.00, 0.013.
     """
 
 

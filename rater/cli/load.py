@@ -66,10 +66,10 @@ def load() -> None:
     """Check a whole file, then publish it. If it has faults, print each with its line and column and publish nothing."""
 
 
-@load.command()
+@load.command(short_help="Load a rate deck from CSV.")
 @_load_options
-@click.option("--rate-card", default=_defaults.rate_card, show_default=True)
-@click.option("--service", default=_defaults.service, show_default=True)
+@click.option("--rate-card", default=_defaults.rate_card, show_default=True, help="Card the rates belong to.")
+@click.option("--service", default=_defaults.service, show_default=True, help="Service the rates are for.")
 @click.option("--currency", default=_defaults.currency, show_default=True, help="ISO 4217 code.")
 @click.option("--effective-from", default=_defaults.effective_from, show_default=True, help="Start of validity, RFC 3339.")
 @click.option("--connection-fee", default=_defaults.connection_fee, show_default=True, help="Fee per call.")
@@ -86,14 +86,14 @@ def rates(target: _Target, file: Path, increments: str, **columns: Any) -> None:
     target.publish(checked, "rate")
 
 
-@load.command()
+@load.command(short_help="Load plans from JSON.")
 @_load_options
 def plans(target: _Target, file: Path) -> None:
     """Load plans from JSON: an array, or one object per line."""
     target.publish(check_plans(_text(file)), "plan")
 
 
-@load.command()
+@load.command(short_help="Load organizations from JSON.")
 @_load_options
 def organizations(target: _Target, file: Path) -> None:
     """Load organizations from JSON, each with its users, numbers, funds and auto-recharge."""

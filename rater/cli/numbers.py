@@ -20,7 +20,7 @@ def numbers() -> None:
 @numbers.command("set", short_help="Register a number.")
 @org_argument
 @click.argument("number")
-@click.option("--kind", type=click.Choice(["subscriber", "service", "toll-free"]), required=True)
+@click.option("--kind", type=click.Choice(["subscriber", "service", "toll-free"]), required=True, help="What it is for.")
 @click.option("--user", "user_id", help="User the number belongs to.")
 @command_options
 def set_(runner: CommandRunner, org: str, number: str, kind: str, user_id: str | None) -> None:

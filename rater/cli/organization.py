@@ -23,7 +23,7 @@ def organization() -> None:
 @click.option("--offer", type=click.Choice(["commercial", "education", "nonprofit", "government"]), required=True)
 @click.option("--email", "emails", multiple=True, help="Address for notifications; may be repeated.")
 @click.option("--time-zone", default="UTC", show_default=True, help="Decides when a month begins.")
-@click.option("--rate-card", default="default", show_default=True)
+@click.option("--rate-card", default="default", show_default=True, help="Rate card that prices its calls.")
 @click.option("--low-balance", "low_balance_amount", help="Without auto-recharge, warn when the balance falls below this.")
 @command_options
 def set_(runner: CommandRunner, org: str, emails: tuple[str, ...], **fields: Any) -> None:

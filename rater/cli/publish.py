@@ -29,7 +29,7 @@ _FAULTS_SHOWN_MAX = 100
 def publish(file: Path, format_: str, bootstrap: str | None, topic_prefix: str | None) -> None:
     """Publish the calls in FILE (`-`: standard input), each under its organization's key.
 
-    Lines that are not CDRs are reported and left out; all others are published, and the exit code is 1. You can publish a file
+    A line that is not a CDR is reported and left out; the others are published, and the exit code is 1. You can publish a file
     again: each call is rated only once.
     """
     assert format_ == "json", format_

@@ -17,7 +17,7 @@ _partitions_option = click.option(
 )
 
 
-@click.group()
+@click.group(short_help="Create and compare topics, and grant rights.")
 def topics() -> None:
     """Create the topics, compare a cluster with their definitions, and grant rights. Never deletes or changes a topic."""
 
@@ -51,7 +51,7 @@ def apply_command(
     _report(settings, wanted)
 
 
-@topics.command("diff")
+@topics.command("diff", short_help="Show missing topics and those that differ.")
 @bootstrap_option
 @prefix_option
 @_partitions_option
@@ -62,7 +62,7 @@ def diff_command(bootstrap: str | None, topic_prefix: str | None, partitions: in
     click.echo("no difference")
 
 
-@topics.command("acls")
+@topics.command("acls", short_help="Print or grant the rights of each role.")
 @bootstrap_option
 @prefix_option
 @click.argument("roles", nargs=-1)
@@ -73,7 +73,7 @@ def acls_command(
 ) -> None:
     """Print commands for Kafka's own tool that grant each role its rights on the brokers, or grant them now (--apply).
 
-    ROLES are names from deploy/kafka/roles.toml; without any, all roles are meant. Never revokes a right.
+    ROLES are names from deploy/kafka/roles.toml; the default is all of them. Never revokes a right.
     """
     from rater.kafka.acls import acls_of, command_lines, grant_acls, load_roles
 

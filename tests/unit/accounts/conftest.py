@@ -1,4 +1,4 @@
-"""A Kafka in memory with all topics."""
+"""A Kafka in memory that has all topics."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""An operator's commands are published, and their outcomes are told from what a worker writes."""
+"""An operator's commands are published, and their outcomes are found in what a worker writes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ TIMEOUT_S = 0.2
 
 
 class WorkerStandIn:
-    """Carries out each command as it is published, by the rating core, and commits it. `hides`: outputs it doesn't write."""
+    """Carries out each command with the rating core as soon as it is published, and commits. `hides`: outputs to leave out."""
 
     def __init__(self, kafka: FakeKafka, topics: Topics, hides: Callable[[LogRecord], bool] = lambda _: False) -> None:
         self._kafka = kafka
@@ -63,7 +63,7 @@ def results(outcomes: Sequence[CommandOutcome]) -> dict[str, str]:
     return {outcome.command["command_id"]: outcome.result for outcome in outcomes}
 
 
-async def test_a_command_with_its_event_is_done(topics: Topics, worker: WorkerStandIn) -> None:
+async def test_a_command_is_done_once_its_event_arrives(topics: Topics, worker: WorkerStandIn) -> None:
     (outcome,) = await carry_out(topics, organization())
     assert (outcome.result, outcome.code) == ("done", None)
     assert outcome.event is not None
@@ -91,7 +91,7 @@ async def test_a_dead_lettered_command_is_refused(topics: Topics, worker: Worker
     assert (outcome.result, outcome.code) == ("refused", "conflicting_duplicate")
 
 
-async def test_the_dead_letter_of_another_command_under_the_same_id_is_no_outcome(
+async def test_a_dead_letter_with_the_same_id_but_other_bytes_is_not_its_outcome(
     kafka: FakeKafka, topics: Topics, worker: WorkerStandIn
 ) -> None:
     await carry_out(topics, organization())
@@ -103,7 +103,7 @@ async def test_the_dead_letter_of_another_command_under_the_same_id_is_no_outcom
     assert outcome.result == "pending"
 
 
-async def test_the_event_of_another_organization_under_the_same_id_is_no_outcome(kafka: FakeKafka, topics: Topics) -> None:
+async def test_an_event_of_another_organization_with_the_same_id_is_not_its_outcome(kafka: FakeKafka, topics: Topics) -> None:
     event = {"type": "user.changed", "org_id": "other", "data": {"command_id": "org"}}
     kafka.on_publish = lambda record: kafka.put(topics.event, "other", event, (), record.partition)
     (outcome,) = await carry_out(topics, organization())
@@ -124,14 +124,14 @@ async def test_a_repeated_command_that_was_refused_the_first_time_is_not_ok(topi
     assert (again.result, again.code, again.ok) == ("repeated", "unknown_user", False)
 
 
-async def test_a_repeated_command_whose_event_is_gone_has_none(kafka: FakeKafka, topics: Topics) -> None:
+async def test_a_repeated_command_has_no_event_if_the_event_is_gone(kafka: FakeKafka, topics: Topics) -> None:
     WorkerStandIn(kafka, topics, hides=lambda output: output.topic == topics.event)
     await carry_out(topics, organization())
     (again,) = await carry_out(topics, organization())
     assert (again.result, again.event, again.ok) == ("repeated", None, True)
 
 
-async def test_an_outcome_still_unread_when_the_offset_is_committed_is_waited_for(
+async def test_outcomes_not_yet_read_when_the_offset_is_committed_are_waited_for(
     kafka: FakeKafka, topics: Topics, worker: WorkerStandIn
 ) -> None:
     kafka.records_per_poll = 1
@@ -147,14 +147,14 @@ async def test_each_command_of_many_has_its_own_outcome(topics: Topics, worker: 
     assert results(outcomes) == {"put-bob": "done", "remove": "refused", "put-ann": "repeated"}
 
 
-async def test_outcomes_are_told_as_they_arrive(topics: Topics, worker: WorkerStandIn) -> None:
-    told: list[CommandOutcome] = []
+async def test_each_outcome_is_reported_as_it_arrives(topics: Topics, worker: WorkerStandIn) -> None:
+    reported: list[CommandOutcome] = []
     administration = Administration("broker", topics, "rater", ORG, TIMEOUT_S)
-    outcomes = await administration.carry_out([organization(), user("ann")], told.append)
-    assert told == outcomes
+    outcomes = await administration.carry_out([organization(), user("ann")], reported.append)
+    assert reported == outcomes
 
 
-async def test_without_a_worker_a_command_is_pending_and_its_position_says_so(kafka: FakeKafka, topics: Topics) -> None:
+async def test_without_a_worker_a_command_is_pending(kafka: FakeKafka, topics: Topics) -> None:
     administration = Administration("broker", topics, "rater", ORG, TIMEOUT_S)
     (outcome,) = await administration.carry_out([organization()], lambda _: None)
     assert (outcome.result, outcome.ok) == ("pending", False)
@@ -162,7 +162,7 @@ async def test_without_a_worker_a_command_is_pending_and_its_position_says_so(ka
     assert administration.position.commands_ahead is None
 
 
-async def test_with_a_worker_that_is_behind_the_position_says_how_far(kafka: FakeKafka, topics: Topics) -> None:
+async def test_if_the_workers_are_behind_the_position_shows_how_far(kafka: FakeKafka, topics: Topics) -> None:
     partition = partition_of(ORG, topics.account_partitions)
     for number in range(4):
         kafka.put(topics.command, ORG, user(f"user-{number}"))
@@ -173,7 +173,7 @@ async def test_with_a_worker_that_is_behind_the_position_says_how_far(kafka: Fak
     assert administration.position.commands_ahead == 4
 
 
-async def test_a_topic_that_is_not_there_is_named_before_anything_is_published(kafka: FakeKafka, topics: Topics) -> None:
+async def test_a_missing_topic_is_named_and_nothing_is_published(kafka: FakeKafka, topics: Topics) -> None:
     kafka.topics = {name: count for name, count in kafka.topics.items() if name != topics.event}
     with pytest.raises(TopicAdminError, match=topics.event):
         await carry_out(topics, organization())

@@ -1,4 +1,4 @@
-"""What an operator looks up of an organization is what its own partition says last."""
+"""Look-ups return the latest records of an organization, from its own partition."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ ORG = "contoso"
 
 
 def neighbour(topics: Topics) -> str:
-    """Another organization of the same partition."""
+    """Another organization in the same partition."""
     count = topics.account_partitions
     return next(name for name in map(str, range(1000)) if partition_of(name, count) == partition_of(ORG, count))
 
@@ -41,24 +41,24 @@ async def test_an_organization_without_a_state_has_none(kafka: FakeKafka, topics
     assert await account_state("broker", topics, ORG) is None
 
 
-async def test_another_partition_is_not_read(kafka: FakeKafka, topics: Topics) -> None:
+async def test_only_the_organizations_own_partition_is_read(kafka: FakeKafka, topics: Topics) -> None:
     own = partition_of(ORG, topics.account_partitions)
     kafka.put(topics.state, ORG, {"balance": "1"}, partition=(own + 1) % topics.account_partitions)
     assert await account_state("broker", topics, ORG) is None
 
 
-async def test_the_last_events_come_oldest_first(kafka: FakeKafka, topics: Topics) -> None:
+async def test_the_last_events_are_listed_oldest_first(kafka: FakeKafka, topics: Topics) -> None:
     for seq in (1, 2, 3):
         kafka.put(topics.event, ORG, event(seq))
     assert [found["seq"] for found in await last_events("broker", topics, ORG, 2)] == [2, 3]
 
 
-async def test_of_fewer_events_than_asked_for_all_are_given(kafka: FakeKafka, topics: Topics) -> None:
+async def test_if_there_are_fewer_events_than_asked_for_all_are_listed(kafka: FakeKafka, topics: Topics) -> None:
     kafka.put(topics.event, ORG, event(1))
     assert [found["seq"] for found in await last_events("broker", topics, ORG, 9)] == [1]
 
 
-async def test_no_events_are_given_when_none_are_asked_for(kafka: FakeKafka, topics: Topics) -> None:
+async def test_no_events_are_listed_if_none_are_asked_for(kafka: FakeKafka, topics: Topics) -> None:
     kafka.put(topics.event, ORG, event(1))
     assert await last_events("broker", topics, ORG, 0) == []
 
@@ -71,14 +71,14 @@ async def test_events_far_from_the_end_are_found(kafka: FakeKafka, topics: Topic
     assert [found["seq"] for found in await last_events("broker", topics, ORG, 2)] == [1, 2]
 
 
-async def test_what_retention_has_removed_is_not_waited_for(kafka: FakeKafka, topics: Topics) -> None:
+async def test_events_removed_by_retention_are_not_waited_for(kafka: FakeKafka, topics: Topics) -> None:
     for seq in (1, 2, 3):
         kafka.put(topics.event, ORG, event(seq))
     kafka.begins[TopicPartition(topics.event, partition_of(ORG, topics.account_partitions))] = 2
     assert [found["seq"] for found in await last_events("broker", topics, ORG, 3)] == [3]
 
 
-async def test_the_end_of_a_transaction_is_no_event(kafka: FakeKafka, topics: Topics) -> None:
+async def test_the_end_of_a_transaction_is_not_an_event(kafka: FakeKafka, topics: Topics) -> None:
     kafka.put(topics.event, ORG, event(1))
     kafka.mark(topics.event, partition_of(ORG, topics.account_partitions))
     assert [found["seq"] for found in await last_events("broker", topics, ORG, 3)] == [1]
@@ -90,7 +90,7 @@ async def test_an_overview_has_state_and_events(kafka: FakeKafka, topics: Topics
     assert await account_overview("broker", topics, ORG, 5) == ({"balance": "1"}, [event(1)])
 
 
-async def test_the_directory_has_those_who_are_there_now_by_name(kafka: FakeKafka, topics: Topics) -> None:
+async def test_the_directory_lists_the_current_users_by_id(kafka: FakeKafka, topics: Topics) -> None:
     for entry in (user("bob"), user("ann"), user("cid"), user("bob", "remove")):
         kafka.put(topics.directory, ORG, entry)
     kafka.put(topics.directory, neighbour(topics), user("dan"))
@@ -103,7 +103,7 @@ async def test_the_directory_tells_users_from_numbers(kafka: FakeKafka, topics: 
     assert [found["number"] for found in await directory("broker", topics, ORG, "number")] == ["+1"]
 
 
-async def test_a_topic_that_is_not_there_is_named(kafka: FakeKafka, topics: Topics) -> None:
+async def test_a_missing_topic_is_named(kafka: FakeKafka, topics: Topics) -> None:
     kafka.topics = {}
     with pytest.raises(TopicAdminError, match=rf"there is no topic {topics.state}; create it with `rater topics apply`"):
         await account_state("broker", topics, ORG)

@@ -1,4 +1,4 @@
-"""What a command led to, and how people are told."""
+"""The outcomes of commands, and how they are described."""
 
 import pytest
 
@@ -21,19 +21,19 @@ def test_new_ids_differ() -> None:
     assert new_command_id() != new_command_id()
 
 
-def test_an_event_means_done_and_a_refusal_refused() -> None:
+def test_an_event_means_done_and_a_refusal_means_refused() -> None:
     assert outcome_of_event(REMOVED, EVENT) == CommandOutcome(REMOVED, "done", EVENT)
     refused = outcome_of_event(REMOVED, REFUSED)
     assert (refused.result, refused.event, refused.code, refused.ok) == ("refused", None, "unknown_user", False)
 
 
-def test_what_was_done_before_and_is_forgotten_is_told_so() -> None:
+def test_a_repeated_command_whose_event_is_gone_is_described_as_such() -> None:
     outcome = CommandOutcome(REMOVED, "repeated")
     assert outcome.ok
     assert describe(outcome) == "contoso: already done before; the event that shows the outcome is no longer kept"
 
 
-def test_what_was_done_before_is_told_as_it_was_then() -> None:
+def test_a_repeated_command_is_described_by_its_first_event() -> None:
     assert describe(CommandOutcome(REMOVED, "repeated", EVENT)) == "contoso: already done before: user ann removed"
 
 
@@ -71,7 +71,7 @@ def test_what_was_done_before_is_told_as_it_was_then() -> None:
         ),
     ],
 )
-def test_an_event_is_told_in_a_line(type_: str, data: dict[str, object], text: str) -> None:
+def test_each_event_is_described_in_one_line(type_: str, data: dict[str, object], text: str) -> None:
     assert describe(CommandOutcome(REMOVED, "done", {"type": type_, "data": data})) == f"contoso: {text}"
 
 

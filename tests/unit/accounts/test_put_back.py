@@ -1,4 +1,4 @@
-"""Which dead letters are calls to put back, and that they are put back as they came. The letters are the rating core's own."""
+"""Retryable calls are found among the dead letters and put back unchanged. The rating core writes the dead letters here."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def cdr(cdr_id: str, **fields: Any) -> bytes:
 
 
 def dead_letters(topics: Topics, *cdrs: bytes) -> list[LogRecord]:
-    """What becomes of calls of an organization with one user and no rates."""
+    """The dead letters of calls, given an organization with one user and no rates."""
     put: dict[str, Any] = {"type": "organization.put", "name": "C", "country": "US", "currency": "USD", "offer": "commercial"}
     user: dict[str, Any] = {"type": "user.put", "user_id": "ann", "usage_country": "US"}
     user["licences"] = {"communications_credits": True}
@@ -59,13 +59,13 @@ async def test_a_retryable_call_is_found_with_its_reason_and_origin(kafka: FakeK
     assert "bob" in call.message
 
 
-async def test_what_is_not_retryable_is_counted_and_left(kafka: FakeKafka, topics: Topics) -> None:
+async def test_letters_that_are_not_retryable_are_only_counted(kafka: FakeKafka, topics: Topics) -> None:
     write(kafka, dead_letters(topics, cdr("a", callee="nobody"), cdr("b", **NO_RATE)))
     found = await candidates(topics)
     assert (names(found), found.not_retryable) == (["b"], 1)
 
 
-async def test_a_retryable_record_of_another_topic_is_left(kafka: FakeKafka, topics: Topics) -> None:
+async def test_a_retryable_record_of_another_topic_is_not_put_back(kafka: FakeKafka, topics: Topics) -> None:
     command = {"command_id": "1", "type": "funds.expire", "org_id": "nobody", "issued_at": "2026-09-01T00:00:00Z"}
     record = LogRecord(topics.command, NOW_MS, b"nobody", msgspec.json.encode(command | {"as_of": "2026-09-01T00:00:00Z"}))
     letters = [letter for letter in simulate(topics, [record]) if letter.topic == topics.dead_letter]
@@ -74,7 +74,7 @@ async def test_a_retryable_record_of_another_topic_is_left(kafka: FakeKafka, top
     assert (names(found), found.not_retryable) == ([], len(letters))
 
 
-async def test_a_call_that_failed_again_is_one_call_with_its_latest_reason(kafka: FakeKafka, topics: Topics) -> None:
+async def test_a_call_that_failed_again_is_one_call_with_the_latest_reason(kafka: FakeKafka, topics: Topics) -> None:
     call = cdr("a", org_id="contoso", **NO_USER, **NO_RATE)
     write(kafka, dead_letters(topics, call))
     again = cdr("a", org_id="contoso", **NO_USER, **NO_RATE)
@@ -84,12 +84,12 @@ async def test_a_call_that_failed_again_is_one_call_with_its_latest_reason(kafka
     assert (found.cdr_id, found.code, found.at_ms) == ("a", "no_rate", NOW_MS + 1)
 
 
-async def test_two_calls_of_one_id_that_differ_are_two(kafka: FakeKafka, topics: Topics) -> None:
+async def test_different_calls_with_the_same_id_are_two_calls(kafka: FakeKafka, topics: Topics) -> None:
     write(kafka, dead_letters(topics, cdr("a", **NO_USER), cdr("a", duration_ms=1, **NO_USER)))
     assert names(await candidates(topics)) == ["a", "a"]
 
 
-async def test_organization_and_codes_choose(kafka: FakeKafka, topics: Topics) -> None:
+async def test_calls_are_selected_by_organization_and_code(kafka: FakeKafka, topics: Topics) -> None:
     write(kafka, dead_letters(topics, cdr("a", **NO_RATE), cdr("b", **NO_USER), cdr("c", org_id="other")))
     assert names(await candidates(topics)) == ["a", "b", "c"]
     assert names(await candidates(topics, "contoso")) == ["a", "b"]
@@ -97,14 +97,14 @@ async def test_organization_and_codes_choose(kafka: FakeKafka, topics: Topics) -
     assert names(await candidates(topics, "other", "no_rate")) == []
 
 
-async def test_a_call_in_schema_registry_framing_is_read_and_kept_whole(kafka: FakeKafka, topics: Topics) -> None:
+async def test_a_call_in_schema_registry_framing_keeps_its_bytes(kafka: FakeKafka, topics: Topics) -> None:
     framed = b"\0\0\0\0\1" + cdr("a", **NO_USER)
     write(kafka, dead_letters(topics, framed))
     (call,) = (await candidates(topics)).calls
     assert (call.cdr_id, call.value) == ("a", framed)
 
 
-async def test_calls_are_put_back_as_they_came(kafka: FakeKafka, topics: Topics) -> None:
+async def test_calls_are_put_back_with_their_own_key_bytes_and_headers(kafka: FakeKafka, topics: Topics) -> None:
     write(kafka, dead_letters(topics, cdr("a", **NO_USER), cdr("b", **NO_RATE)))
     found = await candidates(topics)
     assert await put_back("broker", topics, found.calls) == 2
@@ -114,7 +114,7 @@ async def test_calls_are_put_back_as_they_came(kafka: FakeKafka, topics: Topics)
         assert (record.key, record.headers) == (b"contoso", (("trunk", b"7"),))
 
 
-async def test_a_kafka_that_fails_is_no_success(kafka: FakeKafka, topics: Topics) -> None:
+async def test_a_failure_of_kafka_is_raised(kafka: FakeKafka, topics: Topics) -> None:
     write(kafka, dead_letters(topics, cdr("a", **NO_USER)))
     found = await candidates(topics)
 

@@ -1,4 +1,4 @@
-"""The second opinion puts the input into the worker's order, and finds whatever the worker has done otherwise."""
+"""The second opinion puts the input in the worker's order, and finds where the worker's books differ from the simulation."""
 
 import copy
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def call(cdr_id: str, org_id: str = "acme", duration_ms: int = 60_000) -> LogRec
 
 
 def beginning(*org_ids: str) -> list[LogRecord]:
-    """A rate of 1.50 a minute, and organizations with a user."""
+    """A rate of 1.50 per minute, and organizations with one user each."""
     rate = {"rate_id": "r", "service": "outbound", "prefix": "1", "destination": "US", "country": "US", "currency": "USD"}
     log = [record(TOPICS.rate, "r", rate | {"rate_per_minute": "1.5", "effective_from": "2020-01-01T00:00:00Z"})]
     for org_id in org_ids or ("acme",):
@@ -48,7 +48,7 @@ def beginning(*org_ids: str) -> list[LogRecord]:
 
 
 BEFORE = beginning()
-#: As the worker took it: the second purchase comes after a call that leaves an overdraft, which it repays.
+#: In the worker's order: the second purchase comes after a call that left an overdraft, and repays it.
 LIVE = [funds("1", "2.00"), call("c1"), call("c2"), funds("2", "5.00"), call("c3")]
 
 
@@ -57,7 +57,7 @@ def books(log: list[LogRecord]) -> Books:
 
 
 def by_topic(live: list[LogRecord]) -> list[LogRecord]:
-    """As it is read back: a topic after the other."""
+    """In the order it is read back: one topic after the other."""
     return sorted(live, key=lambda r: r.topic)
 
 
@@ -101,7 +101,7 @@ def test_a_call_that_moved_no_money_keeps_its_place_among_the_calls() -> None:
     assert compare(TOPICS, ordered(live, worker), worker) == []
 
 
-def test_a_record_that_is_no_call_is_kept() -> None:
+def test_a_record_that_is_not_a_call_is_kept() -> None:
     live = [*LIVE, record(TOPICS.cdr, "acme", b"not JSON")]
     worker = books([*BEFORE, *live])
     assert ordered(live, worker)[-1].value == b"not JSON"
@@ -133,11 +133,11 @@ def test_a_forged_record_is_found(forge: Callable[[Any], Any], message: str) -> 
     assert any(text.startswith(message) for text in found), found
 
 
-def test_the_balance_beside_a_call_may_differ() -> None:
+def test_the_balance_after_a_call_may_differ() -> None:
     assert forged(lambda a: a.rated[0].update(balance_after="9.99")) == []
 
 
-def test_an_organization_that_only_one_of_them_has_is_found() -> None:
+def test_an_organization_missing_on_one_side_is_found() -> None:
     log = [*BEFORE, *LIVE]
     other = [*beginning("other"), funds("1", "1.00", "other")]
     assert {found.org_id for found in compare(TOPICS, log, books([*log, *other]))} == {"other"}

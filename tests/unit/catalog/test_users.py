@@ -1,4 +1,4 @@
-"""A file of users is checked whole, and each row becomes the command that puts or removes the user."""
+"""A file of users is checked whole, and each row becomes a command that sets or removes the user."""
 
 import io
 
@@ -11,7 +11,7 @@ HEADER = "user_id,usage_country,phone_system,calling_plan,audio_conferencing,com
 
 def faults(*lines: str, remove: bool = False) -> list[str]:
     loaded = check_users(lines, "contoso", "load", remove)
-    assert not (loaded.faults and loaded.rows and len(lines) == 2), "a faulty row is not to be published"
+    assert not (loaded.faults and loaded.rows and len(lines) == 2), "a faulty row must not be published"
     return [str(fault) for fault in loaded.faults]
 
 
@@ -31,12 +31,12 @@ def test_licences_may_be_left_out() -> None:
     assert not any(command["licences"].values())
 
 
-def test_to_remove_users_their_ids_are_enough() -> None:
+def test_removing_users_needs_only_their_ids() -> None:
     ((_, command),) = check_users(["user_id", "ann"], "contoso", "load", remove=True).rows
     assert (command["type"], command["user_id"]) == ("user.remove", "ann")
 
 
-def test_users_that_are_written_are_read_back_the_same() -> None:
+def test_users_read_back_as_they_were_written() -> None:
     held = {"phone_system": True, "calling_plan": None, "audio_conferencing": "world", "communications_credits": False}
     out = io.StringIO()
     write_users([{"user_id": "a, b", "usage_country": "US", "licences": held}], out)
@@ -45,7 +45,7 @@ def test_users_that_are_written_are_read_back_the_same() -> None:
     assert (command["user_id"], command["usage_country"], command["licences"]) == ("a, b", "US", held)
 
 
-def test_a_file_loaded_again_under_its_id_makes_the_same_commands_and_under_another_does_not() -> None:
+def test_only_under_the_same_load_id_does_a_file_give_the_same_commands() -> None:
     lines = [HEADER, "ann,US,yes,domestic,,yes", "bob,GB,,,,"]
     first = check_users(lines, "contoso", "load").rows
     assert check_users(lines, "contoso", "load").rows == first
@@ -68,5 +68,5 @@ def test_a_file_loaded_again_under_its_id_makes_the_same_commands_and_under_anot
         ([HEADER, 'a,"US'], "line 2: not CSV"),
     ],
 )
-def test_a_fault_is_named_with_its_place(lines: list[str], fault: str) -> None:
+def test_a_fault_is_listed_with_its_place(lines: list[str], fault: str) -> None:
     assert any(found.startswith(fault) for found in faults(*lines)), faults(*lines)

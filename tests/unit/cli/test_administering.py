@@ -1,4 +1,4 @@
-"""The administrator's command lines: what is faulty is said before anything is published."""
+"""The operator's command lines: faults are reported before anything is published."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def run(*arguments: str) -> Result:
         (["account"], "Missing argument"),
     ],
 )
-def test_a_faulty_command_line_ends_with_2_and_names_the_fault(arguments: list[str], fault: str) -> None:
+def test_a_faulty_command_line_exits_with_2_and_names_the_fault(arguments: list[str], fault: str) -> None:
     result = run(*arguments)
     assert (result.exit_code, fault in result.output) == (2, True), result.output
 
@@ -60,12 +60,12 @@ def test_a_faulty_command_line_ends_with_2_and_names_the_fault(arguments: list[s
         ["account", "contoso"],
     ],
 )
-def test_a_kafka_that_is_not_there_is_a_failure_that_names_it(arguments: list[str]) -> None:
+def test_an_unreachable_kafka_is_a_failure_that_names_its_address(arguments: list[str]) -> None:
     result = run(*arguments, *NO_KAFKA)
     assert (result.exit_code, "Kafka at 127.0.0.1:1" in result.output) == (1, True), result.output
 
 
-def test_a_file_with_a_fault_ends_with_1_and_publishes_nothing(tmp_path: Path) -> None:
+def test_a_file_with_a_fault_exits_with_1_and_publishes_nothing(tmp_path: Path) -> None:
     file = tmp_path / "users.csv"
     file.write_text("user_id,usage_country\nann,US\nbob,nowhere\n")
     result = run("users", "set", "contoso", "--file", str(file), *NO_KAFKA)
@@ -74,6 +74,6 @@ def test_a_file_with_a_fault_ends_with_1_and_publishes_nothing(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("group", ["account", "funds", "auto-recharge", "users", "numbers", "call", "organization"])
-def test_every_group_explains_itself(group: str) -> None:
+def test_every_group_has_help(group: str) -> None:
     result = run(group, "--help")
     assert (result.exit_code, "Usage: " in result.output) == (0, True)

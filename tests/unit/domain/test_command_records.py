@@ -1,4 +1,4 @@
-"""Commands are written to the byte as they always were, so that a repeat is known again, and as the contract allows."""
+"""Commands keep their exact bytes, so that repeats are recognised, and the contract allows every one of them."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -105,24 +105,24 @@ def read_back(command: bytes | dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize(("command", "written"), WRITTEN, ids=[msgspec.json.decode(w)["command_id"] for _, w in WRITTEN])
-def test_a_command_keeps_its_bytes_and_can_be_read_back(command: bytes | dict[str, Any], written: bytes) -> None:
+def test_a_command_has_exactly_these_bytes_and_can_be_read_back(command: bytes | dict[str, Any], written: bytes) -> None:
     assert as_bytes(command) == written
     assert read_back(command).org_id == "acme"
 
 
-def test_texts_of_other_systems_are_cut_to_what_the_contract_takes() -> None:
+def test_texts_from_other_systems_are_cut_to_the_contracts_length() -> None:
     assert read_back(command_records.recharge_succeeded(REQUEST, "x" * 300)).payment_reference == "x" * 256
     assert read_back(command_records.recharge_failed(REQUEST, "x" * 300, retryable=True)).code == "x" * 256
     assert read_back(command_records.notification_failed(NOTE, "mail", "a", "x" * 300, AT_US)).reason == "x" * 256
 
 
-def test_an_id_that_would_be_too_long_is_a_digest_of_its_own() -> None:
+def test_an_id_that_would_be_too_long_becomes_a_unique_digest() -> None:
     ids = {read_back(command_records.notification_sent(NOTE, "mail", "x" * n, AT_US)).command_id for n in (200, 201)}
     assert len(ids) == 2
     assert {len(command_id) for command_id in ids} == {len("notified:") + 32}
 
 
-def test_an_operators_own_id_says_when_the_command_was_issued_and_another_does_not() -> None:
+def test_issued_at_is_the_time_in_a_generated_id_or_else_fixed() -> None:
     own = operator_command_id(datetime(2026, 11, 24, 5, 6, 7, tzinfo=UTC), "0a1b2c")
     assert own == "cli-20261124T050607Z-0a1b2c"
     assert operator_command("user.remove", "acme", own, user_id="ann")["issued_at"] == "2026-11-24T05:06:07Z"

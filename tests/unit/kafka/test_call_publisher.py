@@ -1,4 +1,4 @@
-"""A stream of calls is published under the organizations' keys; a line that is no call is named, and does no harm."""
+"""A stream of calls is published under the organizations' keys; lines that are not calls are reported and left out."""
 
 import io
 
@@ -14,7 +14,7 @@ TOPIC = "cdr"
 
 
 class Reports:
-    """What a publisher has reported."""
+    """Collects what a publisher reports."""
 
     def __init__(self) -> None:
         self.rejected: list[tuple[int, str]] = []
@@ -44,7 +44,7 @@ async def publish(*lines: bytes) -> tuple[CallPublisher, Reports]:
     return publisher, reports
 
 
-async def test_each_call_goes_out_under_its_organization(kafka: FakeKafka) -> None:
+async def test_each_call_is_published_under_its_organizations_key(kafka: FakeKafka) -> None:
     publisher, _ = await publish(call("a"), call("b", "other"))
     assert [(record.key, record.value) for record in kafka.published(TOPIC)] == [
         (b"contoso", call("a")),
@@ -53,14 +53,14 @@ async def test_each_call_goes_out_under_its_organization(kafka: FakeKafka) -> No
     assert (publisher.acknowledged, publisher.rejected) == (2, 0)
 
 
-async def test_a_line_that_is_no_call_is_named_and_left_out(kafka: FakeKafka) -> None:
+async def test_a_line_that_is_not_a_call_is_reported_and_left_out(kafka: FakeKafka) -> None:
     publisher, reports = await publish(call("a"), b"{}", call("b"), b"nonsense")
     assert reports.rejected == [(2, "invalid_field"), (4, "malformed_json")]
     assert len(kafka.published(TOPIC)) == 2
     assert (publisher.acknowledged, publisher.rejected) == (2, 2)
 
 
-async def test_blank_lines_are_passed_over(kafka: FakeKafka) -> None:
+async def test_blank_lines_are_skipped(kafka: FakeKafka) -> None:
     _, reports = await publish(b"", call("a"), b"  ")
     assert (len(kafka.published(TOPIC)), reports.rejected) == (1, [])
 
@@ -71,7 +71,7 @@ async def test_at_the_end_all_bytes_are_reported_as_read(kafka: FakeKafka) -> No
     assert reports.progress[-1] == (sum(len(line) + 1 for line in lines), 2)
 
 
-async def test_its_counts_stand_when_kafka_fails(kafka: FakeKafka) -> None:
+async def test_its_counts_are_valid_after_kafka_fails(kafka: FakeKafka) -> None:
     reports = Reports()
     publisher = CallPublisher(io.BytesIO(b"{}\n" + call("a") + b"\n"), reports.on_rejected, reports.on_progress)
 
@@ -84,7 +84,7 @@ async def test_its_counts_stand_when_kafka_fails(kafka: FakeKafka) -> None:
     assert (publisher.acknowledged, publisher.rejected) == (0, 1)
 
 
-async def test_a_topic_that_is_not_there_is_named(kafka: FakeKafka) -> None:
+async def test_a_missing_topic_is_named(kafka: FakeKafka) -> None:
     kafka.topics = {}
     with pytest.raises(TopicAdminError, match=f"there is no topic {TOPIC}"):
         await publish(call("a"))
