@@ -1,6 +1,6 @@
-"""Files the program needs at run time that are not code: topics, schemas, samples.
+"""Finds the files, other than code, that the program needs at run time: topics, schemas, samples, Kafka roles.
 
-In a checkout they lie in folders beside the package; a wheel carries them inside it, under `_resources`.
+In a checkout they are in folders beside the package; in a wheel they are inside the package, under `_resources`.
 """
 
 from pathlib import Path
@@ -10,22 +10,24 @@ _CANDIDATES = (_PACKAGE / "_resources", _PACKAGE.parent)
 
 
 def resource(*parts: str) -> Path:
-    """Return the path of a shipped file or folder, as in `resource("topics", "topics.toml")`.
+    """Return the path of a shipped file or folder, for example `resource("topics", "topics.toml")`.
 
-    Raises FileNotFoundError, naming the places looked at, when the installation lacks it.
+    Raises FileNotFoundError, with the paths tried, if the installation doesn't have it.
     """
-    places = [base.joinpath(*parts) for base in _CANDIDATES]
-    for place in places:
-        if place.exists():
-            return place
-    raise FileNotFoundError(f"not part of this installation: {' nor '.join(map(str, places))}")
+    paths = [base.joinpath(*parts) for base in _CANDIDATES]
+    for path in paths:
+        if path.exists():
+            return path
+    raise FileNotFoundError(f"not part of this installation: tried {', '.join(map(str, paths))}")
 
 
 def topics_file() -> Path:
+    """The definitions of the topics."""
     return resource("topics", "topics.toml")
 
 
 def schemas_dir() -> Path:
+    """The folder of the JSON Schemas."""
     return resource("schemas")
 
 

@@ -1,8 +1,8 @@
-"""Calls of the last hour of `organizations.json`, one a line, for `rater publish`:
+"""Prints calls of the last hour, one per line, for the organizations in `organizations.json`:
 
     python samples/make_calls.py | rater publish --format json -
 
-Each run makes other calls, as calls of long ago could not be rated: their month is closed.
+Calls of a closed month can't be rated, so each run prints new calls, with the current time.
 """
 
 import json
@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 NOW = datetime.now(UTC).replace(microsecond=0)
 CONTOSO, NORTHWIND = ("contoso", "+14255550100"), ("northwind", "+442079460100")
 
-# Organization, user, callee, seconds; by the minute.
+# Organization, user, callee, seconds; one call a minute.
 CALLS = [
     (CONTOSO, "user-1", "+14255550123", 125),
     (NORTHWIND, "user-1", "+442079460958", 210),
@@ -31,7 +31,7 @@ CALLS = [
 
 
 def main() -> None:
-    """Print them."""
+    """Print the calls."""
     for minute, ((org_id, caller), user_id, callee, duration_s) in enumerate(CALLS):
         answered_at = NOW - timedelta(hours=1, minutes=len(CALLS) - minute)
         call = {

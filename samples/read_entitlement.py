@@ -1,9 +1,9 @@
-"""What an organization may use now, kept as a switch would keep it: from the compacted state topic, whole and up to date.
+"""Shows what each organization may use now, as a switch would keep it in memory: read whole from the compacted state topic.
 
     python samples/read_entitlement.py --bootstrap 127.0.0.1:9092
 
-prints a line an organization once everything has been read, then one whenever what is allowed changes. It needs `aiokafka`
-alone and nothing of the rater: copy it and make it yours.
+Prints a line for each organization once everything has been read, then a line whenever something changes. It needs only
+`aiokafka` and nothing of the rater: copy it and adapt it.
 """
 
 import argparse
@@ -19,7 +19,7 @@ TOPIC = "credits.account.state.v1"
 
 
 class Entitlement(NamedTuple):
-    """What the state record of an organization allows."""
+    """What an organization's state record allows."""
 
     status: str
     toll_free_inbound: bool
@@ -27,20 +27,20 @@ class Entitlement(NamedTuple):
 
 
 class Entitlements:
-    """All organizations in memory: a look-up at call set-up never waits for Kafka."""
+    """All organizations in memory, so that a look-up at call set-up never waits for Kafka."""
 
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
         self.by_org: dict[str, Entitlement] = {}
         self._consumer = consumer
 
     async def read_whole(self) -> None:
-        """Return when everything that was in the topic has been read. Answer no call before that."""
+        """Read all that is in the topic now. Don't answer calls before this returns."""
         ends = await self._consumer.end_offsets(list(self._consumer.assignment()))
         while any([await self._consumer.position(tp) < end for tp, end in ends.items()]):
             await self._poll()
 
     async def changes(self) -> AsyncIterator[str]:
-        """The id of each organization that is allowed something else than before, as it happens."""
+        """Yield the id of each organization whose entitlement changes, as it happens."""
         while True:
             for org_id in await self._poll():
                 yield org_id
@@ -51,7 +51,7 @@ class Entitlements:
             for record in records:
                 org_id = record.key.decode()
                 before = self.by_org.pop(org_id, None)
-                if record.value is not None:  # without a value the organization is gone
+                if record.value is not None:  # no value: the organization was removed
                     self.by_org[org_id] = read_state(record.value)
                 if self.by_org.get(org_id) != before:
                     changed.append(org_id)
@@ -59,7 +59,7 @@ class Entitlements:
 
 
 def read_state(value: bytes) -> Entitlement:
-    """A state record; fields that are not needed here are passed over, so are those of later versions."""
+    """Read a state record. Ignores fields it doesn't need, including those of later versions."""
     state = json.loads(value)
     services = state["services"]
     return Entitlement(state["status"], services["toll_free_inbound"], services["credit_calls"])
@@ -67,7 +67,7 @@ def read_state(value: bytes) -> Entitlement:
 
 @contextlib.asynccontextmanager
 async def reading(bootstrap: str, topic: str = TOPIC) -> AsyncIterator[Entitlements]:
-    """All partitions from their beginnings. No consumer group: every switch needs all of it, at every start anew."""
+    """Read all partitions from the beginning. Without a consumer group: each switch needs everything, at every start."""
     consumer = AIOKafkaConsumer(
         topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest", isolation_level="read_committed"
     )
@@ -79,10 +79,10 @@ async def reading(bootstrap: str, topic: str = TOPIC) -> AsyncIterator[Entitleme
 
 
 async def main() -> None:
-    """Print what is allowed, and follow it until interrupted."""
+    """Print what is allowed, then each change, until interrupted."""
     parser = argparse.ArgumentParser(description="Show what each organization may use now.")
-    parser.add_argument("--bootstrap", default="127.0.0.1:9092", help="Kafka brokers, host:port, comma separated.")
-    parser.add_argument("--topic", default=TOPIC, help="With the prefix, where there is one.")
+    parser.add_argument("--bootstrap", default="127.0.0.1:9092", help="Kafka brokers, as host:port, separated by commas.")
+    parser.add_argument("--topic", default=TOPIC, help="Topic, including its prefix if it has one.")
     arguments = parser.parse_args()
     async with reading(arguments.bootstrap, arguments.topic) as entitlements:
         await entitlements.read_whole()
@@ -93,7 +93,7 @@ async def main() -> None:
 
 
 def show(org_id: str, allowed: Entitlement | None) -> None:
-    """One line, at once."""
+    """Print one line, unbuffered."""
     print(org_id, "gone" if allowed is None else " ".join(f"{k}={v}" for k, v in allowed._asdict().items()), flush=True)
 
 

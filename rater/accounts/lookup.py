@@ -1,10 +1,11 @@
-"""What the topics say of one organization now: its state, its last events, its users and numbers.
+"""Looks up one organization in the topics: its state, last events, users and numbers.
 
-Each look reads the organization's own partition alone; what is wanted the latest of is looked for from the end.
+Reads only the organization's own partition. State and events are searched from the end backwards.
 """
 
+import asyncio
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -14,26 +15,41 @@ from rater.kafka.connection import Brokers
 from rater.kafka.partitioning import partition_of
 from rater.kafka.topics import Topics
 
-#: Offsets looked through first, from the end backwards; each further step takes four times as many.
-_FIRST_LOOK = 2000
+#: Number of offsets in the first step from the end; each further step is four times as large.
+_FIRST_STEP = 2000
 _POLL_MS = 200
 
 Message = dict[str, Any]
 
 
+class AccountOverview(NamedTuple):
+    """An organization's latest state (None: it has none) and its last events, oldest first."""
+
+    state: Message | None
+    events: list[Message]
+
+
+async def account_overview(brokers: Brokers, topics: Topics, org_id: str, events_max: int) -> AccountOverview:
+    """Look up state and last events. Raises TopicAdminError if a topic is missing, KafkaError if Kafka fails."""
+    state, events = await asyncio.gather(
+        account_state(brokers, topics, org_id), last_events(brokers, topics, org_id, events_max)
+    )
+    return AccountOverview(state, events)
+
+
 async def account_state(brokers: Brokers, topics: Topics, org_id: str) -> Message | None:
-    """The latest state, or None where the organization has none."""
+    """The latest state; None if the organization has none. Raises as `account_overview`."""
     found = await _latest(brokers, topics.state, org_id, 1)
     return found[0] if found else None
 
 
 async def last_events(brokers: Brokers, topics: Topics, org_id: str, count: int) -> list[Message]:
-    """The last events the topic still has, oldest first."""
+    """Up to `count` of the last events the topic still has, oldest first. Raises as `account_overview`."""
     return await _latest(brokers, topics.event, org_id, count)
 
 
 async def directory(brokers: Brokers, topics: Topics, org_id: str, entry: Literal["user", "number"]) -> list[Message]:
-    """The organization's users or numbers as they are now, by name."""
+    """The organization's current users or numbers, sorted by user id or number. Raises as `account_overview`."""
     name = "user_id" if entry == "user" else "number"
     latest: dict[str, Message] = {}
     async with reader(brokers, [topics.directory]) as consumer:
@@ -56,7 +72,7 @@ async def _latest(brokers: Brokers, topic: str, org_id: str, count: int) -> list
         tp = _partition(consumer, topic, org_id)
         consumer.assign([tp])
         begin, end = await _bounds(consumer, tp)
-        step = _FIRST_LOOK
+        step = _FIRST_STEP
         while end > begin and len(found) < count:
             start = max(begin, end - step)
             found = [*await _between(consumer, tp, org_id, start, end), *found]
@@ -73,7 +89,7 @@ async def _bounds(consumer: AIOKafkaConsumer, tp: TopicPartition) -> tuple[int, 
 
 
 async def _between(consumer: AIOKafkaConsumer, tp: TopicPartition, org_id: str, start: int, end: int) -> list[Message]:
-    """The organization's committed messages from `start` to before `end`."""
+    """The organization's committed messages from offset `start` up to, but not including, `end`."""
     key, found = org_id.encode(), []
     consumer.seek(tp, start)
     while await consumer.position(tp) < end:

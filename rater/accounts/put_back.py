@@ -1,8 +1,8 @@
-"""Dead letters that may be rated after all, and how they are put back.
+"""Finds the dead-lettered calls that can be rated after all, and puts them back on the call topic.
 
-A letter is retryable where something else was missing (an organization, a user, a rate): once that is mended, the same call is
-rated as new (rule 26). Letters of the same bytes are one call, however often it was put back and failed again. A call that was
-rated meanwhile is known again and does nothing, so putting back too much does no harm.
+A dead letter is retryable if an organization, a user or a rate was missing: once it exists, the same bytes can be rated
+(rule 26). Dead letters with the same bytes are one call, however often it was put back and failed again. A call that has been
+rated since is recognised as a duplicate, so putting back too many does no harm.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,9 @@ _POLL_MS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """A call that could not be rated: where it came from, why, and its own bytes."""
+class RetryableCall:
+    """A dead-lettered call that may be put back. `partition` and `offset`: where it was read from; `at_ms`: since the epoch, of
+    its latest dead letter; `key`, `value` and `headers`: the call's own bytes."""
 
     org_id: str
     cdr_id: str
@@ -36,17 +37,20 @@ class Letter:
 
 
 @dataclass(slots=True)
-class Letters:
-    """What the dead-letter topic holds: the retryable calls, each once with its latest reason, and how many letters stay."""
+class ReplayCandidates:
+    """What the dead-letter topic holds: each retryable call once, with its latest reason, and the number of other letters."""
 
-    retryable: list[Letter] = field(default_factory=list)
+    calls: list[RetryableCall] = field(default_factory=list)
     not_retryable: int = 0
 
 
-async def read_letters(brokers: Brokers, topics: Topics, org_id: str | None, codes: Sequence[str]) -> Letters:
-    """Read the whole topic; `org_id` and `codes`, where given, choose among the retryable ones."""
-    letters = Letters()
-    latest: dict[tuple[bytes, bytes], Letter] = {}
+async def read_candidates(brokers: Brokers, topics: Topics, org_id: str | None, codes: Sequence[str]) -> ReplayCandidates:
+    """Read the whole dead-letter topic. `org_id` (None: all) and `codes` (empty: all) select among the retryable calls.
+
+    Raises TopicAdminError if the topic is missing, KafkaError if Kafka fails.
+    """
+    candidates = ReplayCandidates()
+    latest: dict[tuple[bytes, bytes], RetryableCall] = {}
     async with reader(brokers, [topics.dead_letter]) as consumer:
         ends = await consumer.end_offsets(list(consumer.assignment()))
         while any([await consumer.position(tp) < end for tp, end in ends.items()]):
@@ -54,34 +58,35 @@ async def read_letters(brokers: Brokers, topics: Topics, org_id: str | None, cod
                 for record in records:
                     if record.offset >= ends[tp]:
                         continue
-                    letter = _letter(record, topics.cdr)
-                    if letter is None:
-                        letters.not_retryable += 1
+                    call = _retryable_call(record, topics.cdr)
+                    if call is None:
+                        candidates.not_retryable += 1
                     else:
-                        latest[letter.key, letter.value] = letter
-    letters.retryable = [
-        letter for letter in latest.values() if org_id in (None, letter.org_id) and (not codes or letter.code in codes)
-    ]
-    return letters
+                        latest[call.key, call.value] = call
+    candidates.calls = [call for call in latest.values() if org_id in (None, call.org_id) and (not codes or call.code in codes)]
+    return candidates
 
 
-async def put_back(brokers: Brokers, topics: Topics, letters: Sequence[Letter]) -> int:
-    """Publish the calls as they came, as of now; gives how many, all acknowledged."""
+async def put_back(brokers: Brokers, topics: Topics, calls: Sequence[RetryableCall]) -> int:
+    """Publish the calls' own bytes again, with a new timestamp. Returns their number once all are acknowledged.
+
+    Raises KafkaError; some calls may be published by then.
+    """
     async with producer(brokers) as out:
-        sends = [await out.send(topics.cdr, letter.value, key=letter.key, headers=list(letter.headers)) for letter in letters]
+        sends = [await out.send(topics.cdr, call.value, key=call.key, headers=list(call.headers)) for call in calls]
         await out.flush()
         for send in sends:
             await send
     return len(sends)
 
 
-def _letter(record: Any, cdr_topic: str) -> Letter | None:
-    """A retryable call's letter, or None: what the rater did not call retryable, or did not take from the call topic, stays."""
+def _retryable_call(record: Any, cdr_topic: str) -> RetryableCall | None:
+    """The call in a dead letter; None if the rater didn't mark it retryable or didn't read it from the call topic."""
     reason = dead_letters.reason_of(record.headers)
     if not reason.retryable or reason.topic != cdr_topic:
         return None
     payload = record.value[5:] if record.value[:1] == b"\0" else record.value
-    return Letter(
+    return RetryableCall(
         record.key.decode(),
         msgspec.json.decode(payload)["cdr_id"],
         reason.code,

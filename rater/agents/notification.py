@@ -14,15 +14,13 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from datetime import datetime
-from hashlib import blake2b
 
 import msgspec
 from structlog.contextvars import bound_contextvars
 
 from rater.adapters.notices import Channel, ChannelName, NotNow, Undeliverable
 from rater.agents.retry_queue import RetryQueue
-from rater.domain import moments
-from rater.domain.messages import NotificationFailed, NotificationSent
+from rater.domain import command_records
 from rater.domain.outputs import Notification
 from rater.engine.api import MemoryFactory, Metric, Record, Sink, State
 from rater.engine.app import EngineApp
@@ -36,7 +34,6 @@ GIVE_UP_MS = 3 * 86_400_000
 FIRST_GAP_MS = 5_000
 GAP_MS_MAX = 3_600_000
 AT_ONCE_MAX = 16
-_REASON_MAX = 256
 
 _CHANNELS = ("mail", "webhook")
 
@@ -165,16 +162,13 @@ class PartitionDeliveries:
 
     def _settle(self, name: bytes, waiting: WaitingDelivery, fault: NotNow | Undeliverable | None, now_ms: int) -> None:
         note = waiting.note
-        command_id = f"notified:{waiting.channel}:{waiting.recipient}:{note.notification_id}"
-        common = (_bounded(command_id), note.org_id, note.notification_id, waiting.channel, waiting.recipient)
-        command: NotificationSent | NotificationFailed
+        now_us = now_ms * 1000
         if fault is None:
-            command = NotificationSent(*common)
+            command = command_records.notification_sent(note, waiting.channel, waiting.recipient, now_us)
         else:
-            log.warning("%s could not be delivered by %s: %s", note.notification_id, waiting.channel, fault)
-            command = NotificationFailed(*common, str(fault)[:_REASON_MAX])
-        said = msgspec.json.encode({**msgspec.to_builtins(command), "issued_at": moments.to_text(now_ms * 1000)})
-        self._sink.emit(self._command_topic, note.org_id.encode(), said, now_ms)
+            log.warning("%s is not delivered by %s: %s", note.notification_id, waiting.channel, fault)
+            command = command_records.notification_failed(note, waiting.channel, waiting.recipient, str(fault), now_us)
+        self._sink.emit(self._command_topic, note.org_id.encode(), command, now_ms)
         self._counts["notifications", waiting.channel, "sent" if fault is None else "failed"] += 1
         self._queue.settle(name, b"", now_ms)
 
@@ -221,8 +215,3 @@ def _read(record: Record) -> Notification | None:
         log.error("%s offset %d is not a notification, ignored: its key is not its organization", record.topic, record.offset)
         return None
     return note
-
-
-def _bounded(command_id: str) -> str:
-    """At most 128 characters, as an id may have, and still unique."""
-    return command_id if len(command_id) <= 128 else f"notified:{blake2b(command_id.encode(), digest_size=16).hexdigest()}"

@@ -1,5 +1,8 @@
-"""The audit: proves from the ledger, rated calls, events and states that they agree, or names what doesn't."""
+"""The audit: proves that ledger, rated calls, events and states agree, or names each discrepancy.
 
-from rater.audit.books import Books, Finding, audit
+`cluster` reads them from Kafka; `second_opinion` compares them with `rater simulate` over the same input.
+"""
 
-__all__ = ["Books", "Finding", "audit"]
+from rater.audit.books import Books, Discrepancy, audit
+
+__all__ = ["Books", "Discrepancy", "audit"]

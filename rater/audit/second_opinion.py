@@ -1,8 +1,8 @@
-"""The second opinion: the same input through `rater simulate`, in the order the worker really took it.
+"""The second opinion: runs the same input through `rater simulate`, in the order in which the worker took it.
 
-Kafka keeps no order between the command topic and the CDR topic. Where it matters, for money, the ledger tells: a command
-that moved money stands between two charged calls there, and it is put there in the log. Calls that moved no money are
-indifferent to such commands. Commands that had been carried out before the first call come first.
+Kafka keeps no order between the command topic and the CDR topic. For money the order matters, and the ledger shows it: there, a
+command that moved money stands between two charged calls, so it goes between them in the log too. Calls that moved no money
+don't depend on such commands. Commands carried out before the first call come first.
 """
 
 from collections import defaultdict
@@ -10,14 +10,18 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from rater.audit.books import Account, Books, Finding, Message
+from rater.audit.books import AccountBooks, Books, Discrepancy, Message
 from rater.kafka.log import LogRecord
 from rater.kafka.topics import Topics
 from rater.simulation import simulate
 
 
 def worker_order(topics: Topics, before: Iterable[LogRecord], live: Sequence[LogRecord], books: Books) -> list[LogRecord]:
-    """`before`: catalog and commands carried out before the first call. `live`: calls and commands since, any topic order."""
+    """Put the input in the worker's order, as a log for `compare`.
+
+    `before`: the catalog and the commands carried out before the first call. `live`: calls and commands since, in order within
+    each topic.
+    """
     commands: dict[tuple[str, str], LogRecord] = {}
     ordered = list(before)
     calls: dict[str, list[LogRecord]] = defaultdict(list)
@@ -28,7 +32,7 @@ def worker_order(topics: Topics, before: Iterable[LogRecord], live: Sequence[Log
         else:
             calls[key].append(record)
     for org_id, records in calls.items():
-        # Per charged call: the commands that moved money since the charged call before it.
+        # For each charged call, the commands that moved money since the charged call before it.
         ahead: dict[str, list[LogRecord]] = {}
         waiting: list[LogRecord] = []
         account = books.accounts.get(org_id)
@@ -41,32 +45,32 @@ def worker_order(topics: Topics, before: Iterable[LogRecord], live: Sequence[Log
             ordered += ahead.pop(_cdr_id(record), [])
             ordered.append(record)
         ordered += waiting
-    # What moved no money, or not on an account with calls: where it stands makes no difference to any balance.
+    # Commands that moved no money, or are for an account without calls. Their place makes no difference to any balance.
     return [*ordered, *commands.values()]
 
 
-def compare(topics: Topics, log: Iterable[LogRecord], books: Books) -> list[Finding]:
-    """Ledger, rated calls and balances of the worker against those of the simulation, organization by organization."""
+def compare(topics: Topics, log: Iterable[LogRecord], books: Books) -> list[Discrepancy]:
+    """Compare the worker's `books` with a simulation of `log`: ledger, rated calls and balances of each organization."""
     second = Books.of(topics, simulate(topics, log))
-    findings = []
+    discrepancies = []
     for org_id in sorted({*books.accounts, *second.accounts}):
         one, other = books.accounts[org_id], second.accounts[org_id]
         for name in ("balance", "overdraft", "lots", "pools"):
             worker = None if one.state is None else one.state[name]
             simulated = None if other.state is None else other.state[name]
             if worker != simulated:
-                findings.append(Finding(org_id, f"{name} is {worker}, simulate says {simulated}"))
+                discrepancies.append(Discrepancy(org_id, f"{name} is {worker}, in the simulation {simulated}"))
         if [t["postings"] for t in one.ledger] != [t["postings"] for t in other.ledger]:
-            findings.append(Finding(org_id, "the ledger is not what simulate says"))
+            discrepancies.append(Discrepancy(org_id, "the ledger differs from the simulation"))
         if len(one.rated) != len(other.rated):
-            findings.append(Finding(org_id, f"{len(one.rated)} rated calls, simulate says {len(other.rated)}"))
+            discrepancies.append(Discrepancy(org_id, f"{len(one.rated)} rated calls, in the simulation {len(other.rated)}"))
         elif _calls(one) != _calls(other):
-            findings.append(Finding(org_id, "the rated calls are not what simulate says"))
-    return findings
+            discrepancies.append(Discrepancy(org_id, "the rated calls differ from the simulation"))
+    return discrepancies
 
 
-def _calls(account: Account) -> list[Message]:
-    """The rated calls, but for the balance beside them: a free call may stand on either side of a command."""
+def _calls(account: AccountBooks) -> list[Message]:
+    """The rated calls without `balance_after`: a free call may come before or after a command that changes the balance."""
     return [{name: value for name, value in call.items() if name != "balance_after"} for call in account.rated]
 
 

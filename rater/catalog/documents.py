@@ -1,29 +1,29 @@
-"""The JSON objects of a file, each with the place it begins at: an array, or one after the other (JSON lines)."""
+"""Reads the JSON objects of a file, an array or JSON lines, and where each begins."""
 
 import json
 from dataclasses import dataclass
 from typing import Any
 
-from rater.catalog.faults import Fault
+from rater.catalog.faults import FileFault
 
 _SPACE = " \t\r\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A JSON object, and where it begins (line and column from 1)."""
+    """A JSON object and where it begins (line and column from 1)."""
 
     line: int
     column: int
     fields: dict[str, Any]
 
-    def fault(self, message: str) -> Fault:
-        """Something that is wrong with it."""
-        return Fault(self.line, self.column, message)
+    def fault(self, message: str) -> FileFault:
+        """A fault of this object."""
+        return FileFault(self.line, self.column, message)
 
 
-def objects(text: str, faults: list[Fault]) -> list[Document]:
-    """The objects of a file; what is no JSON, or no object, is a fault."""
+def objects(text: str, faults: list[FileFault]) -> list[Document]:
+    """Return the objects of a file. Adds to `faults` whatever is not JSON or not an object."""
     text = text.removeprefix("\ufeff")
     decoder = json.JSONDecoder()
     found: list[Document] = []
@@ -34,7 +34,7 @@ def objects(text: str, faults: list[Fault]) -> list[Document]:
         try:
             value, end = decoder.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
-            faults.append(Fault(*_place(text, getattr(error, "pos", at)), f"not JSON: {getattr(error, 'msg', error)}"))
+            faults.append(FileFault(*_place(text, getattr(error, "pos", at)), f"not JSON: {getattr(error, 'msg', error)}"))
             return found
         document = Document(*_place(text, at), value)
         if isinstance(value, dict):
@@ -45,12 +45,12 @@ def objects(text: str, faults: list[Fault]) -> list[Document]:
         if in_array and text[at : at + 1] == ",":
             at = _past_space(text, at + 1)
         elif in_array and text[at : at + 1] != "]":
-            faults.append(Fault(*_place(text, at), "not JSON: expecting ',' or ']' after an object"))
+            faults.append(FileFault(*_place(text, at), "not JSON: expecting ',' or ']' after an object"))
             return found
     if in_array and _past_space(text, at + 1) < len(text):
-        faults.append(Fault(*_place(text, _past_space(text, at + 1)), "not JSON: something follows the array"))
+        faults.append(FileFault(*_place(text, _past_space(text, at + 1)), "not JSON: something follows the array"))
     if not found and not faults:
-        faults.append(Fault(1, 0, "the file holds nothing"))
+        faults.append(FileFault(1, 0, "the file is empty"))
     return found
 
 

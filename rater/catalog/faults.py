@@ -1,12 +1,12 @@
-"""What a check gives: rows to publish, or what is wrong and where."""
+"""The result of checking a file: rows to publish, or faults with their places."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that is wrong. Lines and columns count from 1, a CSV's columns by its fields; 0: the whole file, or line."""
+class FileFault:
+    """One fault of a file. Lines and columns count from 1 (in CSV, a column is a field); 0 means the whole file or line."""
 
     line: int
     column: int
@@ -19,8 +19,8 @@ class Fault:
 
 
 @dataclass(slots=True)
-class Loaded:
-    """Rows as (key, message), or faults; rows are to be published only if there is no fault."""
+class CheckedFile:
+    """Rows as (key, message), and faults. Publish the rows only if there are no faults."""
 
     rows: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[FileFault] = field(default_factory=list)

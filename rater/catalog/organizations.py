@@ -1,11 +1,10 @@
-"""Organizations as JSON: each with its users, numbers, funds and auto-recharge, turned into the commands that make it so.
+"""Checks JSON files of organizations, and turns each organization into the commands that create it.
 
-`users` are single ones with a `user_id`, or groups of `count` alike, who are called user-1, user-2, … through all groups of the
-organization. `funds` is the opening balance. A command's id is made of what it says, so that a file loaded twice does
-nothing the second time.
+An organization has users, numbers, funds and auto-recharge. An entry of `users` is one user with a `user_id`, or `count` users
+with the same licences, who are named user-1, user-2, … through all entries of the organization. `funds` is the opening balance.
+A command's id is made of its content, so loading a file again does nothing.
 """
 
-import hashlib
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -13,18 +12,18 @@ import msgspec
 from msgspec import Meta, Struct
 
 from rater.catalog.documents import Document, objects
-from rater.catalog.faults import Loaded
-from rater.domain import messages, moments, reading
+from rater.catalog.faults import CheckedFile
+from rater.domain import messages, moments
+from rater.domain.command_records import file_command
 from rater.domain.money import parse_micros
 from rater.domain.rejection import Rejected
 
 _LICENCES = ("phone_system", "calling_plan", "audio_conferencing", "communications_credits")
 _OWN = ("name", "country", "currency", "offer", "emails", "time_zone", "rate_card", "low_balance_amount")
-ISSUED_AT = "2025-01-01T00:00:00Z"  # part of what a command says, so the same at every load
 
 
 class _Users(Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """One user, or `count` alike. What the fields mean, `messages.UserPut` says."""
+    """One user, or `count` users with the same licences. See `messages.UserPut` for the fields."""
 
     user_id: str | None = None
     count: Annotated[int, Meta(ge=1, le=100_000)] | None = None
@@ -42,7 +41,7 @@ class _Number(Struct, forbid_unknown_fields=True, omit_defaults=True):
 
 
 class _Organization(Struct, forbid_unknown_fields=True):
-    """The shape of a file's object; what the values may be is checked on the commands made of them."""
+    """The shape of an object in the file. Values are checked on the commands made of them."""
 
     org_id: messages.Id
     name: str
@@ -59,27 +58,27 @@ class _Organization(Struct, forbid_unknown_fields=True):
     auto_recharge: dict[str, Any] | None = None
 
 
-def check_organizations(text: str) -> Loaded:
-    """Check a file of organizations; the rows are commands, in the order they must be given."""
-    loaded = Loaded()
+def check_organizations(text: str) -> CheckedFile:
+    """Check a file of organizations. The rows are commands, in the order in which to publish them."""
+    checked = CheckedFile()
     seen: dict[str, int] = {}
-    for document in objects(text, loaded.faults):
+    for document in objects(text, checked.faults):
         try:
             organization = msgspec.convert(document.fields, _Organization)
         except msgspec.ValidationError as error:
             name = document.fields.get("org_id", "")
-            loaded.faults.append(document.fault(f"{name}: {error}"))
+            checked.faults.append(document.fault(f"{name}: {error}"))
             continue
         if organization.org_id in seen:
-            loaded.faults.append(document.fault(f"{organization.org_id}: stands on line {seen[organization.org_id]} too"))
+            checked.faults.append(document.fault(f"{organization.org_id}: is also on line {seen[organization.org_id]}"))
         seen[organization.org_id] = document.line
-        loaded.faults += [document.fault(f"{organization.org_id}: {message}") for message in _faults(organization)]
-        _add_commands(loaded, document, organization)
-    return loaded
+        checked.faults += [document.fault(f"{organization.org_id}: {message}") for message in _faults(organization)]
+        _add_commands(checked, document, organization)
+    return checked
 
 
 def _faults(organization: _Organization) -> Iterator[str]:
-    """What no single command shows."""
+    """Faults that no single command shows."""
     try:
         moments.calendar(organization.time_zone)
     except ValueError as error:
@@ -88,27 +87,23 @@ def _faults(organization: _Organization) -> Iterator[str]:
         if (group.user_id is None) == (group.count is None):
             yield f"users[{i}]: needs either user_id or count"
     users = [user_id for user_id, _ in _users(organization)]
-    yield from (f"user {user_id!r} stands twice" for user_id in _repeated(users))
+    yield from (f"user {user_id!r} appears twice" for user_id in _repeated(users))
     numbers = [number.number for number in organization.numbers]
-    yield from (f"number {number!r} stands twice" for number in _repeated(numbers))
+    yield from (f"number {number!r} appears twice" for number in _repeated(numbers))
     owners = {number.user_id for number in organization.numbers if number.user_id is not None}
     yield from (f"numbers: there is no user {user_id!r}" for user_id in sorted(owners - set(users)))
 
 
-def _add_commands(loaded: Loaded, document: Document, organization: _Organization) -> None:
+def _add_commands(checked: CheckedFile, document: Document, organization: _Organization) -> None:
     for command in _commands(document, organization):
-        row = {"org_id": organization.org_id, "issued_at": ISSUED_AT} | command
-        said = msgspec.json.encode(row, order="sorted")
-        row["command_id"] = "load:" + hashlib.sha256(said).hexdigest()[:24]
         try:
-            _, payload = reading.read_envelope(msgspec.json.encode(row))
-            reading.read_command(payload)
+            row = file_command(organization.org_id, command)
         except Rejected as rejected:
             subject = command.get("user_id") or command.get("number") or ""
             what = " ".join(filter(None, (command["type"], subject)))
-            loaded.faults.append(document.fault(f"{organization.org_id}: {what}: {rejected.message}"))
+            checked.faults.append(document.fault(f"{organization.org_id}: {what}: {rejected.message}"))
             continue
-        loaded.rows.append((organization.org_id, row))
+        checked.rows.append((organization.org_id, row))
 
 
 def _commands(document: Document, organization: _Organization) -> Iterator[dict[str, Any]]:

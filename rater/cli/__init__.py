@@ -1,6 +1,6 @@
-"""The `rater` command. Each sub-command lives in a module of its own, imported only when it is asked for.
+"""The `rater` command. Each sub-command is a module of its own, imported only when it is needed.
 
-Exit codes: 0 fine, 1 the data or the work failed, 2 usage. A command reports a failure by raising
+Exit codes: 0 success, 1 the data or the work failed, 2 usage. A command reports a failure by raising
 `click.ClickException` (1) or `click.UsageError` (2).
 """
 
@@ -36,7 +36,7 @@ _COMMANDS = {
 
 
 class _LazyGroup(click.Group):
-    """Knows its commands by name; start-up pays only for the one that runs."""
+    """Knows its commands by name and imports only the one that runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for name, target in _COMMANDS.items() if _installed(target)]

@@ -1,31 +1,30 @@
-"""`rater account`: how an account stands."""
+"""`rater account`: shows the state of an account."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 import click
 import msgspec
 
-from rater.accounts.lookup import account_state, last_events
+from rater.accounts import account_overview
 from rater.bootstrap import topics_of
-from rater.cli.administering import json_option, org_argument, with_kafka
-from rater.cli.options import bootstrap_option, prefix_option, settings_with
-from rater.settings import Settings
+from rater.cli.kafka_work import run_with_kafka
+from rater.cli.options import bootstrap_option, json_option, org_argument, prefix_option, settings_with
 
-_SAYS_LITTLE = ("command_id", "currency", "org_id", "type")
+#: Fields of an event's data that are not worth a place on its line.
+_NOT_SHOWN = ("command_id", "currency", "org_id", "type")
 
 
-@click.command(short_help="How an account stands: balance, lots, pools, services.")
+@click.command(short_help="Show an account: balance, lots, pools, services.")
 @org_argument
-@click.option("--events", "events_max", type=click.IntRange(0, 10_000), default=0, help="Show the last so many events too.")
+@click.option("--events", "events_max", type=click.IntRange(0, 10_000), default=0, help="Also show this many last events.")
 @json_option
 @bootstrap_option
 @prefix_option
 def account(org: str, events_max: int, as_json: bool, bootstrap: str | None, topic_prefix: str | None) -> None:
-    """Show balance, status, lots with their expiry, pools, auto-recharge and services of ORG, and its last events.
+    """Show the status, balance, lots, pools, auto-recharge, services and last events of ORG.
 
     \b
     Examples:
@@ -34,21 +33,15 @@ def account(org: str, events_max: int, as_json: bool, bootstrap: str | None, top
       rater account contoso --json | jq .balance
     """
     settings = settings_with(bootstrap=bootstrap, topic_prefix=topic_prefix)
-    state, events = with_kafka(settings, _look(settings, org, events_max))
+    work = account_overview(settings.brokers, topics_of(settings), org, events_max)
+    state, events = run_with_kafka(settings, work)
     if state is None:
-        raise click.ClickException(f"there is no organization {org!r}, or no worker has made it yet")
+        raise click.ClickException(f"there is no organization {org!r}, or no worker has created it yet")
     if as_json:
         click.echo(msgspec.json.encode(state | ({"events": events} if events_max else {})).decode())
         return
     for line in [*_account(state), *_lots(state), *_pools(state), *_events(events)]:
         click.echo(line)
-
-
-async def _look(settings: Settings, org_id: str, events_max: int) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-    topics = topics_of(settings)
-    return await asyncio.gather(
-        account_state(settings.brokers, topics, org_id), last_events(settings.brokers, topics, org_id, events_max)
-    )
 
 
 def _account(state: dict[str, Any]) -> list[str]:
@@ -67,17 +60,17 @@ def _account(state: dict[str, Any]) -> list[str]:
 def _auto_recharge(auto: dict[str, Any]) -> str:
     if "trigger_amount" not in auto:
         return "not set"
-    said = f"{'on' if auto['enabled'] else 'off'}, {auto['state']}: below {auto['trigger_amount']} it takes "
-    said += f"{auto['recharge_amount']} from {auto['payment_method']}"
+    text = f"{'on' if auto['enabled'] else 'off'}, {auto['state']}: below {auto['trigger_amount']} it takes "
+    text += f"{auto['recharge_amount']} from {auto['payment_method']}"
     if auto["max_per_day"] is not None:
-        said += f", at most {auto['max_per_day']} a day"
+        text += f", at most {auto['max_per_day']} a day"
     if auto["max_amount_per_month"] is not None:
-        said += f", at most {auto['max_amount_per_month']} a month"
+        text += f", at most {auto['max_amount_per_month']} a month"
     if "recharge_id" in auto:
-        said += f"; {auto['recharge_id']} is under way"
+        text += f"; {auto['recharge_id']} is under way"
     if "next_attempt_at" in auto:
-        said += f", next try {auto['next_attempt_at']}"
-    return said
+        text += f", next try {auto['next_attempt_at']}"
+    return text
 
 
 def _lots(state: dict[str, Any]) -> list[str]:
@@ -97,10 +90,10 @@ def _pools(state: dict[str, Any]) -> list[str]:
 
 
 def _events(events: list[dict[str, Any]]) -> list[str]:
-    lines = [f"  events, the last {len(events)}"] if events else []
+    lines = [f"  last {len(events)} events"] if events else []
     for event in events:
-        said = {name: value for name, value in event["data"].items() if name not in _SAYS_LITTLE and value is not None}
-        data = [f"{name}={value if isinstance(value, str) else _json(value)}" for name, value in said.items()]
+        shown = {name: value for name, value in event["data"].items() if name not in _NOT_SHOWN and value is not None}
+        data = [f"{name}={value if isinstance(value, str) else _json(value)}" for name, value in shown.items()]
         lines.append(f"    {event['seq']:>5}  {event['at']}  {event['type']}  {' '.join(data)}".rstrip())
     return lines
 

@@ -1,27 +1,28 @@
-"""`rater call`: what an administrator does to a rated call."""
+"""`rater call`: takes back a rated call."""
 
 from __future__ import annotations
 
 import click
 
-from rater.cli.administering import Act, acting, org_argument
+from rater.cli.administering import CommandRunner, command_options
+from rater.cli.options import org_argument
 
 
-@click.group(short_help="Take a rated call back.")
+@click.group(short_help="Take back a rated call.")
 def call() -> None:
-    """What an administrator does to a rated call."""
+    """Take back a rated call."""
 
 
-@call.command(short_help="Give a call's money and minutes back.")
+@call.command(short_help="Give back a call's money and minutes.")
 @org_argument
 @click.argument("cdr_id")
-@click.option("--reason", required=True, help="Why, for the books.")
-@acting
-def void(act: Act, org: str, cdr_id: str, reason: str) -> None:
-    """Take the rated call CDR_ID of ORG back: its money to the lots it came from, its minutes to their pool.
+@click.option("--reason", required=True, help="Reason, for the books.")
+@command_options
+def void(runner: CommandRunner, org: str, cdr_id: str, reason: str) -> None:
+    """Take back the rated call CDR_ID of ORG. Its money returns to the lots that paid, its minutes to their pool.
 
     \b
     Example:
       rater call void contoso sbc1:8f3a --reason "disputed, ticket 4711"
     """
-    act.one("call.void", org, cdr_id=cdr_id, reason=reason)
+    runner.run_one("call.void", org, cdr_id=cdr_id, reason=reason)

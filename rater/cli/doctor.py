@@ -1,4 +1,4 @@
-"""`rater doctor`: what is wrong, and what to do about it."""
+"""`rater doctor`: finds what is wrong and says what to do about it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from itertools import groupby
 import click
 import msgspec
 
-from rater.cli.administering import json_option
-from rater.cli.options import bootstrap_option, prefix_option, settings_with
+from rater.cli.options import bootstrap_option, json_option, prefix_option, settings_with
 from rater.doctor import DoctorFinding, Severity, examine
 
 _COLOURS = {"ok": "green", "note": "cyan", "warning": "yellow", "fault": "red"}
@@ -19,15 +18,16 @@ _WIDTH = max(map(len, _COLOURS))
 _TOLD: tuple[Severity, ...] = ("fault", "warning", "note")
 
 
-@click.command(short_help="Say what is wrong, and what to do about it.")
-@click.option("--quiet", "-q", is_flag=True, help="Only warnings and faults.")
+@click.command(short_help="Find what is wrong, and what to do about it.")
+@click.option("--quiet", "-q", is_flag=True, help="Show only warnings and faults.")
 @json_option
 @bootstrap_option
 @prefix_option
 def doctor(quiet: bool, as_json: bool, bootstrap: str | None, topic_prefix: str | None) -> None:
     """Check brokers, versions, settings, topics, rights, lag, catalog and clocks. Changes nothing.
 
-    Exits with 1 if there is a fault; notes and warnings are no fault. Run it with a worker's own settings: it looks from there.
+    If there is a fault, the exit code is 1; notes and warnings don't count. Run it where a worker runs, with the worker's
+    settings, so that it sees what the worker sees.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`rater kafka`: the embedded broker alone, in the foreground."""
+"""`rater kafka`: runs the embedded broker in the foreground."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import click
 
 from rater.cli.options import prefix_option, settings_with
 from rater.embedded import KAFKA_VERSION, EmbeddedKafka, EmbeddedKafkaError
-from rater.kafka.topics import TopicsError, apply, load_topics
+from rater.kafka.topic_admin import TopicAdminError, apply
+from rater.kafka.topics import load_topics
 
-_LOOK_EVERY_S = 0.5
+_POLL_S = 0.5
 
 
 @click.command()
@@ -26,7 +27,7 @@ _LOOK_EVERY_S = 0.5
     type=click.IntRange(0, 65535),
     default=9092,
     show_default=True,
-    help="Port of the first broker; 0 takes a free one.",
+    help="Port of the first broker; 0 means any free one.",
 )
 @click.option(
     "--data-dir",
@@ -37,14 +38,13 @@ _LOOK_EVERY_S = 0.5
 @click.option("--topics", "with_topics", is_flag=True, help="Create the topics as well.")
 @prefix_option
 def kafka(port: int, data_dir: Path | None, brokers: int, with_topics: bool, topic_prefix: str | None) -> None:
-    """Run a real Kafka on this machine until Ctrl-C.
+    """Run a real Kafka on this machine until you press Ctrl-C.
 
-    The first line on standard output is its address, for --bootstrap of other commands. It listens on
-    127.0.0.1 alone and is meant for trying things out: it keeps one copy only unless there are three brokers,
-    and deletes nothing by age.
+    The first line on standard output is its address, for --bootstrap of other commands. It listens only on 127.0.0.1 and is
+    meant for trials: with fewer than three brokers it keeps a single copy of the data, and it never deletes data by age.
     """
     settings = settings_with(topic_prefix=topic_prefix)
-    for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background job begins with SIGINT ignored
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts background jobs with SIGINT ignored
         signal.signal(number, _interrupt)
     try:
         with _folder(data_dir) as folder, EmbeddedKafka(folder, brokers, port=port or None) as running:
@@ -53,25 +53,25 @@ def kafka(port: int, data_dir: Path | None, brokers: int, with_topics: bool, top
                 created = asyncio.run(apply(running.bootstrap, wanted))
                 click.echo(f"created {len(created)} topics", err=True)
             click.echo(running.bootstrap)
-            click.echo(f"Kafka {KAFKA_VERSION} is running, data in {folder}. Ctrl-C ends it.", err=True)
+            click.echo(f"Kafka {KAFKA_VERSION} is running, data in {folder}. Press Ctrl-C to stop.", err=True)
             _watch(running)
     except KeyboardInterrupt:
         click.echo("stopped", err=True)
-    except (EmbeddedKafkaError, TopicsError) as error:
+    except (EmbeddedKafkaError, TopicAdminError) as error:
         raise click.ClickException(str(error)) from error
 
 
 def _watch(running: EmbeddedKafka) -> None:
-    """Return never; raise when a node has died."""
+    """Wait forever. Raises EmbeddedKafkaError if a node dies."""
     while True:
         for node in running.nodes:
             if node.pid is None:
                 raise EmbeddedKafkaError(f"Kafka node {node.node_id} has died; its log: {node.log_file}")
-        time.sleep(_LOOK_EVERY_S)
+        time.sleep(_POLL_S)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """SIGTERM ends it as Ctrl-C does, also while it is starting."""
+    """Make SIGTERM act like Ctrl-C, even during start-up."""
     raise KeyboardInterrupt
 
 

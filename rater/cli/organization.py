@@ -1,4 +1,4 @@
-"""`rater organization`: an organization's own settings."""
+"""`rater organization`: creates an organization, or changes its settings."""
 
 from __future__ import annotations
 
@@ -6,31 +6,32 @@ from typing import Any
 
 import click
 
-from rater.cli.administering import Act, acting, org_argument
+from rater.cli.administering import CommandRunner, command_options
+from rater.cli.options import org_argument
 
 
-@click.group(short_help="Make an organization, or change its settings.")
+@click.group(short_help="Create an organization, or change its settings.")
 def organization() -> None:
-    """Make an organization, or change its settings. Many at once: `rater load organizations`."""
+    """Create an organization, or change its settings. For many at once, use `rater load organizations`."""
 
 
-@organization.command("set", short_help="Make it, or change it.")
+@organization.command("set", short_help="Create or change it.")
 @org_argument
-@click.option("--name", required=True)
-@click.option("--country", required=True, help="As in US.")
-@click.option("--currency", required=True, help="ISO 4217; once made, it stays.")
+@click.option("--name", required=True, help="Name, as in mails and reports.")
+@click.option("--country", required=True, help="ISO 3166 code, such as US.")
+@click.option("--currency", required=True, help="ISO 4217 code; can't be changed later.")
 @click.option("--offer", type=click.Choice(["commercial", "education", "nonprofit", "government"]), required=True)
-@click.option("--email", "emails", multiple=True, help="Who is told; may be given more than once.")
-@click.option("--time-zone", default="UTC", show_default=True, help="Where its months begin.")
-@click.option("--rate-card", default="default", show_default=True)
-@click.option("--low-balance", "low_balance_amount", help="Below this the balance is low, where there is no auto-recharge.")
-@acting
-def set_(act: Act, org: str, emails: tuple[str, ...], **fields: Any) -> None:
-    """Make ORG, or set all its settings anew. Users, funds and auto-recharge stay as they are.
+@click.option("--email", "emails", multiple=True, help="Address for notifications; may be repeated.")
+@click.option("--time-zone", default="UTC", show_default=True, help="Decides when a month begins.")
+@click.option("--rate-card", default="default", show_default=True, help="Rate card that prices its calls.")
+@click.option("--low-balance", "low_balance_amount", help="Without auto-recharge, warn when the balance falls below this.")
+@command_options
+def set_(runner: CommandRunner, org: str, emails: tuple[str, ...], **fields: Any) -> None:
+    """Create ORG, or replace all its settings. Users, funds and auto-recharge stay as they are.
 
     \b
     Example:
       rater organization set contoso --name Contoso --country US --currency USD --offer commercial \\
         --email telecom@contoso.example --time-zone America/New_York --low-balance 10.00
     """
-    act.one("organization.put", org, emails=list(emails), **fields)
+    runner.run_one("organization.put", org, emails=list(emails), **fields)

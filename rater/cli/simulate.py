@@ -1,4 +1,4 @@
-"""`rater simulate LOG…`: rates a log with no Kafka; every output record is a line on standard output."""
+"""`rater simulate LOG…`: rates a log without Kafka and writes every output record as a line."""
 
 import contextlib
 import os
@@ -15,13 +15,15 @@ from rater.simulation import simulate as simulate_records
 
 @click.command(short_help="Rate a log without Kafka.")
 @click.argument("logs", nargs=-1, required=True, metavar="LOG…")
-@click.option("--topic-prefix", default="", help="What stands before every topic's name in the log.")
-@click.option("--output", "-o", type=click.Path(dir_okay=False, writable=True), help="Write to a file instead.")
+@click.option("--topic-prefix", default="", help="Prefix of the topic names in the log.")
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, writable=True), help="File to write instead of standard output."
+)
 def simulate(logs: tuple[str, ...], topic_prefix: str, output: str | None) -> None:
-    """Rate the records of LOG… (`-`: standard input) in order and write every output record.
+    """Rate the records in LOG… (`-`: standard input) in order, and write every output record as a line of the same form.
 
-    A log is JSON lines {"topic", "key"?, "timestamp", "headers"?, "value"}: commands, plans, rates and CDRs. The same log
-    through Kafka gives the same records.
+    A log has one JSON object per line, {"topic", "key"?, "timestamp", "headers"?, "value"}: a command, plan, rate or CDR. The
+    same log through Kafka gives the same records.
     """
     writer = LogWriter()
     try:
@@ -32,7 +34,7 @@ def simulate(logs: tuple[str, ...], topic_prefix: str, output: str | None) -> No
             out.flush()
     except LogError as error:
         raise click.ClickException(str(error)) from None
-    except BrokenPipeError:  # the reader has seen enough, as in `rater simulate log | head`
+    except BrokenPipeError:  # the reader has closed the pipe, as in `rater simulate log | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

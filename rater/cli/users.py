@@ -1,8 +1,7 @@
-"""`rater users`: who an organization's users are, and their licences."""
+"""`rater users`: an organization's users and their licences."""
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,17 +10,18 @@ from typing import Any
 import click
 import msgspec
 
-from rater.accounts.lookup import directory
+from rater.accounts import directory
 from rater.bootstrap import topics_of
-from rater.catalog.users import COLUMNS, check_users
-from rater.cli.administering import Act, acting, json_option, org_argument, with_kafka
-from rater.cli.options import bootstrap_option, prefix_option, settings_with
+from rater.catalog import check_users, write_users
+from rater.cli.administering import CommandRunner, command_options
+from rater.cli.kafka_work import run_with_kafka
+from rater.cli.options import bootstrap_option, json_option, org_argument, prefix_option, settings_with
 
 _file = click.option(
     "--file",
     "file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Many users, as CSV.",
+    help="CSV file of many users.",
 )
 
 
@@ -30,26 +30,26 @@ def users() -> None:
     """Set, remove and list the users of an organization, one by one or many from a CSV file.
 
     \b
-    A file's columns, of which the licences may be left out:
+    A file has these columns; you may leave out licences:
       user_id,usage_country,phone_system,calling_plan,audio_conferencing,communications_credits
       ann@contoso.example,US,yes,domestic-us,,yes
     """
 
 
-@users.command("set", short_help="Make users, or change them.")
+@users.command("set", short_help="Create or change users.")
 @org_argument
 @click.argument("user", required=False)
-@click.option("--country", "usage_country", help="Where the user is, as in US.")
-@click.option("--phone-system/--no-phone-system", default=None, help="Licence.")
-@click.option("--calling-plan", metavar="PLAN", help="Plan of included outbound minutes.")
-@click.option("--audio-conferencing", metavar="PLAN", help="Plan of included conference dial-out minutes.")
+@click.option("--country", "usage_country", help="Country of the user, such as US.")
+@click.option("--phone-system/--no-phone-system", default=None, help="Licence for the phone system.")
+@click.option("--calling-plan", metavar="PLAN", help="Plan with included outbound minutes.")
+@click.option("--audio-conferencing", metavar="PLAN", help="Plan with included conference dial-out minutes.")
 @click.option("--communications-credits/--no-communications-credits", default=None, help="Licence to spend credit.")
 @_file
-@acting
-def set_(act: Act, org: str, user: str | None, file: Path | None, **fields: Any) -> None:
-    """Set USER of ORG, or the users of a CSV file, with all licences: one that is not given is not held.
+@command_options
+def set_(runner: CommandRunner, org: str, user: str | None, file: Path | None, **fields: Any) -> None:
+    """Set USER of ORG, or the users in a CSV file, with all their licences: a licence you don't give is removed.
 
-    A file is checked whole; one fault, and nothing is published.
+    The whole file is checked first. If it has a fault, nothing is published.
 
     \b
     Examples:
@@ -60,23 +60,23 @@ def set_(act: Act, org: str, user: str | None, file: Path | None, **fields: Any)
         raise click.UsageError("give either USER or --file")
     if file is not None:
         if any(value is not None for value in fields.values()):
-            raise click.UsageError("with --file, country and licences stand in the file")
-        _in_bulk(act, org, file, remove=False)
+            raise click.UsageError("with --file, put country and licences in the file")
+        _run_file(runner, org, file, remove=False)
         return
     country = fields.pop("usage_country")
     if country is None:
         raise click.UsageError("--country is missing")
     licences = {name: value for name, value in fields.items() if value is not None}
-    act.one("user.put", org, user_id=user, usage_country=country, licences=licences)
+    runner.run_one("user.put", org, user_id=user, usage_country=country, licences=licences)
 
 
-@users.command(short_help="Take users away.")
+@users.command(short_help="Remove users.")
 @org_argument
 @click.argument("user", required=False)
 @_file
-@acting
-def remove(act: Act, org: str, user: str | None, file: Path | None) -> None:
-    """Remove USER of ORG, or the users of a CSV file (its column user_id is enough).
+@command_options
+def remove(runner: CommandRunner, org: str, user: str | None, file: Path | None) -> None:
+    """Remove USER of ORG, or the users in a CSV file, which needs only the column user_id.
 
     \b
     Examples:
@@ -86,19 +86,19 @@ def remove(act: Act, org: str, user: str | None, file: Path | None) -> None:
     if (user is None) == (file is None):
         raise click.UsageError("give either USER or --file")
     if file is not None:
-        _in_bulk(act, org, file, remove=True)
+        _run_file(runner, org, file, remove=True)
     else:
-        act.one("user.remove", org, user_id=user)
+        runner.run_one("user.remove", org, user_id=user)
 
 
-@users.command("list", short_help="Who the users are, with their licences.")
+@users.command("list", short_help="List users with their licences.")
 @org_argument
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV that `rater users set --file` reads.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV that `rater users set --file` can read.")
 @json_option
 @bootstrap_option
 @prefix_option
 def list_(org: str, as_csv: bool, as_json: bool, bootstrap: str | None, topic_prefix: str | None) -> None:
-    """List the users of ORG by their ids.
+    """List the users of ORG, sorted by id.
 
     \b
     Examples:
@@ -108,23 +108,19 @@ def list_(org: str, as_csv: bool, as_json: bool, bootstrap: str | None, topic_pr
     if as_csv and as_json:
         raise click.UsageError("give either --csv or --json")
     settings = settings_with(bootstrap=bootstrap, topic_prefix=topic_prefix)
-    found = with_kafka(settings, directory(settings.brokers, topics_of(settings), org, "user"))
+    found = run_with_kafka(settings, directory(settings.brokers, topics_of(settings), org, "user"))
     show: Callable[[list[dict[str, Any]]], None] = _as_csv if as_csv else _as_json if as_json else _as_text
     show(found)
 
 
-def _in_bulk(act: Act, org: str, file: Path, remove: bool) -> None:
+def _run_file(runner: CommandRunner, org: str, file: Path, remove: bool) -> None:
     with file.open(newline="", encoding="utf-8-sig") as lines:
-        loaded = check_users(lines, org, act.command_id, remove)
-    act.many(org, loaded, "users removed" if remove else "users set")
+        checked = check_users(lines, org, runner.command_id, remove)
+    runner.run_file(org, checked, "users removed" if remove else "users set")
 
 
 def _as_csv(found: list[dict[str, Any]]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for user in found:
-        fields = user | user["licences"]
-        writer.writerow([{True: "yes", False: "no", None: ""}.get(fields[name], fields[name]) for name in COLUMNS])
+    write_users(found, sys.stdout)
 
 
 def _as_json(found: list[dict[str, Any]]) -> None:

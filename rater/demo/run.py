@@ -19,9 +19,9 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 from rich.console import Console
 
-from rater.audit import Books, Finding, audit
+from rater.audit import Books, Discrepancy, audit
 from rater.audit.second_opinion import compare, worker_order
-from rater.catalog import DeckDefaults, Loaded, check_organizations, check_plans, check_rates
+from rater.catalog import CheckedFile, DeckDefaults, check_organizations, check_plans, check_rates
 from rater.demo import mailbox
 from rater.demo.display import Display
 from rater.demo.mailbox import Mailbox
@@ -33,7 +33,8 @@ from rater.domain import moments
 from rater.embedded import EmbeddedKafka
 from rater.kafka.clients import lag, producer, publish_rows, reader
 from rater.kafka.log import LogRecord, as_log_record
-from rater.kafka.topics import Topics, apply, load_topics
+from rater.kafka.topic_admin import apply
+from rater.kafka.topics import Topics, load_topics
 from rater.resources import resource
 
 APP_ID = "rater-demo"
@@ -255,7 +256,7 @@ class Demo:
         log = worker_order(self.topics, self.before, live, books)
         findings += compare(self.topics, log, books)
         if totals.rated + totals.dead_letters.total() > totals.published or duplicates < 0:
-            findings.append(Finding("all", "more calls came out than went in"))
+            findings.append(Discrepancy("all", "more calls came out than went in"))
         say("\n[bold]Audit[/bold]")
         for finding in findings:
             say(f"  [red]{finding}[/red]")
@@ -272,7 +273,7 @@ class Demo:
         return 1 if findings else 0
 
 
-def _checked(loaded: Loaded) -> list[tuple[str, dict[str, Any]]]:
+def _checked(loaded: CheckedFile) -> list[tuple[str, dict[str, Any]]]:
     if loaded.faults:
         raise DemoError(f"a sample file is faulty: {loaded.faults[0]}")
     return loaded.rows

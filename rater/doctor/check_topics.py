@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from rater.doctor.cluster_reader import ClusterReader
 from rater.doctor.cluster_views import ClusterView, PartitionView, TopicView
 from rater.doctor.findings import DoctorFinding, counted, fault, listed, note, ok, warning
-from rater.kafka.topics import Difference, Topics, compare
+from rater.kafka.topic_admin import Difference, compare
+from rater.kafka.topics import Topics
 
 COPIES_WANTED = 3
 _NOT_ALLOWED = 29

@@ -12,13 +12,11 @@ Invariants
   that is taken twice, whatever went wrong, gives the same bytes, which the account recognizes as a repeat.
 """
 
-from hashlib import blake2b
-from typing import Any
-
 import msgspec
 from msgspec import Struct
 
-from rater.domain import moments
+from rater.domain import command_records, moments
+from rater.domain.command_records import CommandFields
 from rater.domain.messages import Moment, Whole
 from rater.domain.wallet import WARNING_DAYS
 
@@ -115,22 +113,19 @@ def next_due_us(timers: Timers) -> int | None:
     return min(due, default=None)
 
 
-def take_due(timers: Timers, now_us: int) -> list[dict[str, Any]]:
+def take_due(timers: Timers, now_us: int) -> list[CommandFields]:
     """The commands for what is due by now; marks it as taken."""
     org_id, retry = timers.org_id, timers.retry
     commands = []
     if retry is not None and not retry.taken and retry.due_us <= now_us:
         retry.taken = True
-        about = f"{retry.recharge_id} {retry.attempt}"
-        fields = {"recharge_id": retry.recharge_id, "attempt": retry.attempt}
-        commands.append(_command(org_id, "recharge.retry", about, retry.due_us, fields))
+        commands.append(command_records.retry_due(org_id, retry.recharge_id, retry.attempt, retry.due_us))
     for lot in timers.lots:
         reached = sum(lot.due_us(stage) <= now_us for stage in range(len(STAGES)))
         if reached > lot.taken:
             lot.taken = reached
-            due_us = lot.due_us(reached - 1)
-            type_ = "funds.warn" if STAGES[reached - 1] else "funds.expire"
-            commands.append(_command(org_id, type_, lot.lot_id, due_us, {"as_of": moments.to_text(due_us)}))
+            due = command_records.warning_due if STAGES[reached - 1] else command_records.expiry_due
+            commands.append(due(org_id, lot.lot_id, lot.due_us(reached - 1)))
     return commands
 
 
@@ -138,9 +133,3 @@ def _retry(auto: AutoRechargeSeen) -> RetryTimer | None:
     if auto.recharge_id is None or auto.attempt is None or auto.next_attempt_at is None:
         return None
     return RetryTimer(auto.recharge_id, auto.attempt + 1, moments.to_us(auto.next_attempt_at))
-
-
-def _command(org_id: str, type_: str, about: str, due_us: int, fields: dict[str, Any]) -> dict[str, Any]:
-    due = moments.to_text(due_us)
-    digest = blake2b(f"{org_id} {about}".encode(), digest_size=8).hexdigest()
-    return {"command_id": f"timer:{type_}:{due}:{digest}", "type": type_, "org_id": org_id, "issued_at": due, **fields}

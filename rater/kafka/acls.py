@@ -1,7 +1,7 @@
-"""What each role may do on the brokers, as Kafka's ACLs: from `deploy/kafka/roles.toml` to entries.
+"""What each role may do on the brokers: turns `deploy/kafka/roles.toml` into Kafka ACLs.
 
-A group or transactional id that ends in a hyphen is granted as a prefix, any other name as a whole. Read and write imply
-describe; a transaction needs its id, its group and its topics, no right on the cluster.
+A group or transactional id that ends in a hyphen is granted as a prefix, any other name literally. Read and Write imply
+Describe. A transaction needs rights on its id, its group and its topics, but none on the cluster.
 """
 
 import shlex
@@ -13,12 +13,13 @@ from aiokafka.errors import for_code
 from aiokafka.protocol.admin import CreateAclsRequest
 
 from rater.kafka.connection import Brokers
-from rater.kafka.topics import Topics, TopicsError, admin
+from rater.kafka.topic_admin import TopicAdminError, admin_client
+from rater.kafka.topics import Topics
 from rater.resources import resource
 
-__all__ = ["OPERATIONS", "Acl", "Role", "acls_of", "add", "command_lines", "load_roles"]
+__all__ = ["OPERATIONS", "Acl", "Role", "acls_of", "command_lines", "grant_acls", "load_roles"]
 
-# Kafka's own numbers.
+# The numbers that stand for these in Kafka's protocol.
 _RESOURCES = {"topic": 2, "group": 3, "cluster": 4, "transactional-id": 5}
 OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10}
 _PATTERNS = {"literal": 3, "prefixed": 4}
@@ -27,7 +28,8 @@ _CLUSTER = "kafka-cluster"
 
 
 class Role(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A role as the file has it; `user` is who has it unless said otherwise."""
+    """A role from the file. `user`: the Kafka user that gets it by default. `reads`, `writes`, `describes` and `creates` name
+    topics by purpose, as attributes of `Topics`, or `("*",)` for all."""
 
     description: str
     user: str
@@ -42,7 +44,7 @@ class Role(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Acl(msgspec.Struct, frozen=True, order=True):
-    """One thing that is allowed. `resource`: topic, group, transactional-id or cluster; `pattern`: literal or prefixed."""
+    """One right. `resource`: topic, group, transactional-id or cluster; `pattern`: literal or prefixed."""
 
     resource: str
     name: str
@@ -56,17 +58,17 @@ def load_roles() -> dict[str, Role]:
 
 
 def acls_of(role: Role, topics: Topics, app_id: str) -> list[Acl]:
-    """What a role comes to for topics of these names and agents of this app id."""
+    """The rights of a role, for topics with these names and agents with this app id."""
     return sorted(set(_acls(role, topics, app_id)))
 
 
 def command_lines(role: Role, acls: list[Acl], bootstrap: str, user: str) -> Iterator[str]:
-    """The same for Kafka's own `kafka-acls.sh`, a line a resource."""
-    places: dict[tuple[str, str, str], list[str]] = {}
+    """Commands for Kafka's own `kafka-acls.sh` that grant the rights to `user`: a comment, then one line per resource."""
+    resources: dict[tuple[str, str, str], list[str]] = {}
     for acl in acls:
-        places.setdefault((acl.resource, acl.name, acl.pattern), []).append(acl.operation)
+        resources.setdefault((acl.resource, acl.name, acl.pattern), []).append(acl.operation)
     yield f"# {role.description}"
-    for (kind, name, pattern), operations in places.items():
+    for (kind, name, pattern), operations in resources.items():
         words = ["kafka-acls.sh", "--bootstrap-server", bootstrap, "--command-config", "admin.properties", "--add"]
         words += ["--allow-principal", f"User:{user}"]
         words += [word for operation in operations for word in ("--operation", operation)]
@@ -74,16 +76,16 @@ def command_lines(role: Role, acls: list[Acl], bootstrap: str, user: str) -> Ite
         yield shlex.join(words)
 
 
-async def add(brokers: Brokers, user: str, acls: list[Acl]) -> None:
-    """Allow a user what is listed; what is allowed already stays so. Raises TopicsError where the brokers refuse."""
-    async with admin(brokers) as client:
+async def grant_acls(brokers: Brokers, user: str, acls: list[Acl]) -> None:
+    """Grant rights to a user, in addition to those it has. Raises TopicAdminError if the brokers refuse."""
+    async with admin_client(brokers) as client:
         for acl in acls:
-            place = (_RESOURCES[acl.resource], acl.name, _PATTERNS[acl.pattern])
-            asked = CreateAclsRequest(*place, f"User:{user}", "*", OPERATIONS[acl.operation], _ALLOW)
-            for code, message in (await client._send_request(asked)).creation_responses:
+            granted_on = (_RESOURCES[acl.resource], acl.name, _PATTERNS[acl.pattern])
+            request = CreateAclsRequest(*granted_on, f"User:{user}", "*", OPERATIONS[acl.operation], _ALLOW)
+            for code, message in (await client._send_request(request)).creation_responses:
                 if code:
-                    raise TopicsError(
-                        f"Kafka at {brokers} does not take the ACLs of {user}: {message or for_code(code).__name__}"
+                    raise TopicAdminError(
+                        f"Kafka at {brokers} refused the ACLs of {user}: {message or for_code(code).__name__}"
                     )
 
 

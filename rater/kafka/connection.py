@@ -1,7 +1,7 @@
-"""How every Kafka client of this program connects: where to, and by which right.
+"""How every Kafka client of this program connects: addresses and credentials.
 
-`Brokers` is what the rest hands around: a `Connection` made from the settings, or a bare "host:port,…" where nothing is secured
-(an embedded broker). `client_options` is the one place that turns it into what aiokafka wants.
+The rest of the program passes `Brokers` around: a `Connection` made from the settings, or just "host:port,…" for brokers
+without security (an embedded broker). Only `client_options` turns it into aiokafka's options.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _LOOPBACK_NETWORK = re.compile(r"127\.\d+\.\d+\.\d+")
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where Kafka is, and what a client says to be let in. Shown as its address alone."""
+    """Kafka's addresses and the options (credentials, TLS) a client needs. Prints as its addresses only, never its secrets."""
 
     bootstrap: str
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -35,18 +35,18 @@ Brokers = Connection | str
 
 
 def client_options(brokers: Brokers) -> dict[str, Any]:
-    """Options for any of aiokafka's clients."""
+    """Keyword arguments for any of aiokafka's clients."""
     if isinstance(brokers, str):
         return {"bootstrap_servers": brokers}
     return {"bootstrap_servers": brokers.bootstrap, **brokers.options}
 
 
 async def refusal(connection: Connection) -> Exception | None:
-    """Why no broker lets this client in, where one is there and says so; None where none says anything.
+    """Ask each broker why it refuses this client. Returns the first reason; None if no broker gives one.
 
-    aiokafka's clients only tell that they could connect to none.
+    aiokafka's own clients only report that they could not connect.
     """
-    from aiokafka.conn import create_conn  # takes a moment that whoever only reads settings need not wait for
+    from aiokafka.conn import create_conn  # imported late: slow, and not needed just to read settings
     from aiokafka.errors import KafkaConnectionError, KafkaError
 
     for address in connection.bootstrap.split(","):
@@ -68,7 +68,7 @@ async def refusal(connection: Connection) -> Exception | None:
 
 
 def explained(error: BaseException) -> str:
-    """An error of a client in one line."""
+    """A client's error in one line: its type, and its message if it has one."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
@@ -82,7 +82,7 @@ def is_loopback(host: str, *, whole_network: bool = False) -> bool:
 
 
 def tls_context(ca_file: Path | None, cert_file: Path | None, key_file: Path | None) -> ssl.SSLContext:
-    """TLS as a client: the broker's certificate and name are always checked. Raises OSError where a file is no use."""
+    """TLS for a client; it always checks the broker's certificate and host name. Raises OSError if a file can't be used."""
     context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
     if cert_file is not None:
         context.load_cert_chain(cert_file, key_file)

@@ -1,8 +1,8 @@
-"""aiokafka's reading of fetched records, made to get past header names that are no UTF-8.
+"""Makes aiokafka read records whose header names are not UTF-8.
 
-A broker takes any bytes as a header's name, and producers in C send them. aiokafka raises when it meets one, again and again
-at the same record: the partition would stand still for good. Here such a name is read as Java's clients read it, with U+FFFD
-for what is no UTF-8. Only a fetch that has one is read anew, in Python; any other is read as before, at the same speed.
+A broker accepts any bytes as a header name, and producers in C send such names. aiokafka raises on one, at the same record
+again and again, so the partition would never move on. This module reads such names as Java's clients do, with U+FFFD for bytes
+that are not UTF-8. It re-reads only the fetches that contain one, in Python; all others stay as fast as before.
 """
 
 from typing import Any
@@ -15,13 +15,13 @@ __all__ = ["read_any_header_name"]
 
 
 def read_any_header_name() -> None:
-    """Have every consumer of this process do so from now on."""
+    """Patch aiokafka for all consumers of this process."""
     fetcher.MemoryRecords = KeptRecords
     fetcher.PartitionRecords = TolerantPartitionRecords
 
 
 class KeptRecords(MemoryRecords):  # type: ignore[misc]
-    """Remembers the bytes, to be read anew."""
+    """Records that keep their bytes, so that they can be read a second time."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -38,17 +38,17 @@ class TolerantPartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         try:
             return next(self._records_iterator)
         except StopIteration:
-            self._records_iterator = None  # as aiokafka does, against a cycle
+            self._records_iterator = None  # as aiokafka does, to break a reference cycle
             raise
         except UnicodeDecodeError:
-            # `next_fetch_offset` stands at the record it was raised for, at the latest.
+            # `next_fetch_offset` is at or before the record that raised.
             self._records = TolerantRecords(self._records.data, self.next_fetch_offset)
             self._records_iterator = self._unpack_records()
             return next(self)
 
 
 class TolerantRecords(_MemoryRecordsPy):  # type: ignore[misc]
-    """Batches from the one that holds `offset` on: those before it have been read."""
+    """Batches from the one with `offset` on; earlier ones have been read."""
 
     def __init__(self, data: bytes, offset: int) -> None:
         super().__init__(data)
@@ -62,7 +62,7 @@ class TolerantRecords(_MemoryRecordsPy):  # type: ignore[misc]
 
 
 class TolerantBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
-    """A batch in the format that has headers."""
+    """A batch in the record format that has headers."""
 
     _buffer: bytearray
 
@@ -72,7 +72,7 @@ class TolerantBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
 
 
 class TolerantBytes(bytearray):
-    """Decodes any of its slices."""
+    """Bytes whose slices decode without errors."""
 
     def __getitem__(self, index: Any) -> Any:
         found = super().__getitem__(index)

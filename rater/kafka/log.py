@@ -1,7 +1,7 @@
-"""A log of records as JSON lines: what `rater simulate` reads and writes, and how tools hand records around.
+"""Logs of records as JSON lines, which `rater simulate` reads and writes, and the record type that tools share.
 
-A line is `{"topic", "key"?, "timestamp", "headers"?, "value"}`. A record's key may be left out where the value names it. What
-is not JSON is given, and written, as `"value_base64"` instead of `"value"`.
+A line is `{"topic", "key"?, "timestamp", "headers"?, "value"}`. The key may be left out if the value contains it. A value that
+is not JSON is read and written as `"value_base64"` instead of `"value"`.
 """
 
 import base64
@@ -14,11 +14,11 @@ from msgspec import Struct
 
 
 class LogError(ValueError):
-    """A line that is no record."""
+    """A line is not a record."""
 
 
 class LogRecord(Struct):
-    """A record, as Kafka would have it. `offset` counts the lines of the log."""
+    """A record as in Kafka. `timestamp`: ms since the epoch; `offset`: line number from 0 if read from a log."""
 
     topic: str
     timestamp: int
@@ -39,7 +39,7 @@ class _Line(Struct):
 
 
 class _Owner(Struct):
-    """The fields a record's key is taken from where the log leaves it out."""
+    """The fields that give a record's key if the log leaves it out."""
 
     org_id: str | None = None
     plan_id: str | None = None
@@ -47,7 +47,7 @@ class _Owner(Struct):
 
 
 def read_log(lines: Iterable[bytes]) -> Iterator[LogRecord]:
-    """Read a log's lines; blank ones are passed over. Raises `LogError` with the number of the line."""
+    """Read a log's lines; skips blank ones. Raises LogError with the line's number."""
     decode = msgspec.json.Decoder(_Line).decode
     for number, text in enumerate(lines, 1):
         if text.isspace():
@@ -68,19 +68,19 @@ def read_log(lines: Iterable[bytes]) -> Iterator[LogRecord]:
 
 
 def as_log_record(record: Any) -> LogRecord:
-    """aiokafka's record as a log record."""
+    """Convert aiokafka's record."""
     return LogRecord(record.topic, record.timestamp, record.key, record.value, record.headers, record.offset, record.partition)
 
 
 class LogWriter:
-    """Writes records as lines of a log."""
+    """Formats records as lines of a log."""
 
     def __init__(self) -> None:
         self._heads: dict[tuple[str, bytes | None], bytes] = {}
         self._encode = msgspec.json.Encoder().encode
 
     def line(self, record: LogRecord) -> bytes:
-        """One record as a line, its end included."""
+        """One record as a line, with its newline."""
         identity = (record.topic, record.key)
         head = self._heads.get(identity)
         if head is None:
@@ -89,16 +89,16 @@ class LogWriter:
             key = None if record.key is None else record.key.decode(errors="replace")
             head = self._encode({"topic": record.topic, "key": key})[:-1] + b',"timestamp":'
             self._heads[identity] = head
-        if not record.headers:  # the core's own messages: JSON on one line
+        if not record.headers:  # the core wrote it: JSON on one line
             return b'%b%d,"value":%b}\n' % (head, record.timestamp, record.value or b"null")
-        given: Sequence[tuple[str, Any]] = record.headers  # Kafka has headers with a name alone
+        given: Sequence[tuple[str, Any]] = record.headers  # in Kafka, a header's value may be null
         headers = [(name, None if value is None else value.decode(errors="replace")) for name, value in given]
-        body = _as_it_came(record.value)
+        body = _value_field(record.value)
         return b'%b%d,"headers":%b,%b}\n' % (head, record.timestamp, self._encode(_as_object(headers)), body)
 
 
 def _key_of(value: bytes | None) -> bytes | None:
-    """The key a record without one would have been published with."""
+    """The key that belongs to a value, for a line without one."""
     if value is None:
         return None
     try:
@@ -110,13 +110,13 @@ def _key_of(value: bytes | None) -> bytes | None:
 
 
 def _as_object(headers: list[tuple[str, str | None]]) -> dict[str, str | None] | list[tuple[str, str | None]]:
-    """Headers as an object where each name stands once, else as pairs."""
+    """Headers as an object if their names are unique, else as pairs."""
     named = dict(headers)
     return named if len(named) == len(headers) else headers
 
 
-def _as_it_came(value: bytes | None) -> bytes:
-    """A dead letter's value: JSON if it is, else its bytes in base64."""
+def _value_field(value: bytes | None) -> bytes:
+    """The value as it is if it is JSON on one line, else in base64."""
     if value is None:
         return b'"value":null'
     try:

@@ -1,7 +1,7 @@
-"""The JSON Schemas in `schemas/`, made from the messages the code itself reads and writes, so that they can't drift apart.
+"""Generates the JSON Schemas in `schemas/` from the messages that the code reads and writes, so that they can't drift apart.
 
-`python -m rater.kafka.schemas` rewrites them; a test checks that the files match this module. Inputs are open (unknown fields
-are ignored), outputs are closed.
+`python -m rater.kafka.schemas` rewrites the files; a test checks that they match this module. Input schemas allow unknown
+fields, which the rater ignores; output schemas allow none.
 """
 
 import sys
@@ -18,7 +18,7 @@ from rater.resources import schemas_dir
 Schema = dict[str, Any]
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
-# No bound on the digits before the point: each amount that comes in has one, a sum of them need not keep to it.
+# No limit on the digits before the point: each input amount has one, but a sum may exceed it.
 _WRITTEN_AMOUNT = r"^-?(0|[1-9][0-9]*)(\.[0-9]{1,6})?$"
 _AMOUNT: Schema = {"type": "string", "pattern": _WRITTEN_AMOUNT, "description": "Money, a decimal string (rule 1)."}
 _MOMENT: Schema = {
@@ -32,7 +32,7 @@ _TEXT: Schema = {"type": "string"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _YES_NO: Schema = {"type": "boolean"}
 
-#: Fields of what is written that hold one of a few words, and the least that counts can be.
+#: Output fields that take one of a few words, and the minimum of output fields that count.
 _WORDS: dict[str, list[str | None]] = {
     "account": ["wallet", "sales", "usage", "forfeited", "adjustments"],
     "call_type": list(get_args(messages.CallType)),
@@ -70,7 +70,7 @@ EVENT_TYPES = (
 
 
 def schemas() -> dict[str, Schema]:
-    """File name → schema, for every topic that has one."""
+    """Map of file name to schema, for every topic that has one."""
     topics = load_topics()
     made = {
         topics.cdr: _of(messages.Cdr),
@@ -101,19 +101,19 @@ def schemas() -> dict[str, Schema]:
 
 
 def write(directory: Path) -> None:
-    """Write the files."""
+    """Write all schema files."""
     for name, schema in schemas().items():
         (directory / name).write_bytes(as_file(schema))
 
 
 def as_file(schema: Schema) -> bytes:
-    """A schema as its file has it: patterns anchored as JSON Schema's own dialect does, not as Python's."""
+    """A schema as the content of its file. Pattern anchors change from Python's dialect to ECMAScript's."""
     text = msgspec.json.encode(schema, order="deterministic").replace(rb"\\A", b"^").replace(rb"\\Z", b"$")
     return msgspec.json.format(text, indent=2) + b"\n"
 
 
 def _of(message: Any, **more: Schema) -> Schema:
-    """What is read: every object open. `more`: fields of the envelope, which the structs leave to it."""
+    """An input's schema: objects allow unknown fields. `more`: fields of the envelope, which the command structs leave out."""
     schema = msgspec.json.schema(message)
     for definition in schema.get("$defs", {}).values():
         if more and "command_id" in definition.get("properties", {}):
@@ -123,7 +123,7 @@ def _of(message: Any, **more: Schema) -> Schema:
 
 
 def _written(message: Any) -> Schema:
-    """What is written: every object closed, every amount and instant with its form."""
+    """An output's schema: objects allow no other fields; amounts and instants have their patterns."""
     schema = msgspec.json.schema(message)
     for definition in schema["$defs"].values():
         definition["additionalProperties"] = False

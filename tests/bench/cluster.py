@@ -15,7 +15,8 @@ from rater.embedded import EmbeddedKafka
 from rater.kafka.clients import lag
 from rater.kafka.log import LogRecord
 from rater.kafka.partitioning import partition_of
-from rater.kafka.topics import Topics, apply, load_topics
+from rater.kafka.topic_admin import apply
+from rater.kafka.topics import Topics, load_topics
 from tests.bench import traffic
 from tests.system.harness import Worker, publish
 

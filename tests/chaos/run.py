@@ -15,7 +15,8 @@ from aiokafka.errors import KafkaError
 from rater.kafka.clients import lag, read_all
 from rater.kafka.log import LogRecord
 from rater.kafka.partitioning import partition_of
-from rater.kafka.topics import apply, load_topics
+from rater.kafka.topic_admin import apply
+from rater.kafka.topics import load_topics
 from tests.chaos.brokers import BROKERS, Brokers
 from tests.chaos.journal import Journal
 from tests.chaos.schedule import BROKER_FAULTS, Fault, Step, make_schedule

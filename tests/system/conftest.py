@@ -12,7 +12,8 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from rater.embedded import EmbeddedKafka
-from rater.kafka.topics import Topics, apply, load_topics
+from rater.kafka.topic_admin import apply
+from rater.kafka.topics import Topics, load_topics
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What an administrator does from the command line, on a real Kafka with a real worker."""
+"""The operator's commands on a real Kafka with a real worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from click.testing import CliRunner, Result
 from rater.cli import cli
 from rater.embedded import EmbeddedKafka
 from rater.kafka.log import LogRecord
-from rater.kafka.topics import Topics, apply, load_topics
+from rater.kafka.topic_admin import apply
+from rater.kafka.topics import Topics, load_topics
 from tests.system.harness import Worker, publish, until_done
 
 PREFIX = "administration."
@@ -29,7 +30,7 @@ AUTO = ["--trigger", "10", "--amount", "50", "--payment-method", "card"]
 
 @dataclass(slots=True)
 class Office:
-    """Topics, a worker, and organizations of which each test takes one of its own."""
+    """Topics, a worker, and organizations: each test creates its own."""
 
     bootstrap: str
     topics: Topics
@@ -50,7 +51,7 @@ class Office:
         return result.output.strip()
 
     def organization(self) -> str:
-        """One with a user, 100 dollars, a number and a rated call of 0.60."""
+        """Create an organization with a user, 100 dollars, a number and a rated call of 0.60."""
         self.organizations += 1
         org = f"org-{self.organizations}"
         self.done("organization", "set", org, *settings("USD"))
@@ -126,9 +127,7 @@ REFUSED: list[tuple[str, list[str], str]] = [
 
 
 @pytest.mark.parametrize(("command", "arguments", "said"), DONE, ids=[f"{done[0]} {i}" for i, done in enumerate(DONE)])
-def test_a_command_is_carried_out_and_says_what_came_of_it(
-    office: Office, command: str, arguments: list[str], said: str
-) -> None:
+def test_a_command_is_carried_out_and_prints_its_outcome(office: Office, command: str, arguments: list[str], said: str) -> None:
     org = office.organization()
     assert office.done(*command.split(), org, *arguments) == f"{org}: {said}"
 
@@ -139,17 +138,15 @@ def untouched(office: Office) -> str:
 
 
 @pytest.mark.parametrize(("command", "arguments", "code"), REFUSED, ids=[f"{r[0]} {i}" for i, r in enumerate(REFUSED)])
-def test_a_command_that_is_refused_says_why(
-    office: Office, untouched: str, command: str, arguments: list[str], code: str
-) -> None:
+def test_a_refused_command_prints_why(office: Office, untouched: str, command: str, arguments: list[str], code: str) -> None:
     assert f"Error: refused: {code}: " in office.refused(*command.split(), untouched, *arguments)
 
 
-def test_a_command_to_an_organization_nobody_knows_is_refused(office: Office) -> None:
+def test_a_command_to_an_unknown_organization_is_refused(office: Office) -> None:
     assert "refused: unknown_organization: " in office.refused("funds", "adjust", "nobody", "--amount", "1", "--reason", "r")
 
 
-def test_a_command_repeated_under_its_id_says_that_it_was_done_and_does_nothing(office: Office) -> None:
+def test_a_command_repeated_under_its_id_does_nothing_and_says_so(office: Office) -> None:
     org = office.organization()
     again = ["funds", "adjust", org, "--amount", "1", "--reason", "r", "--command-id", "ticket-1"]
     assert office.done(*again) == f"{org}: adjusted by 1.00 USD, balance 100.40 USD"
@@ -157,10 +154,10 @@ def test_a_command_repeated_under_its_id_says_that_it_was_done_and_does_nothing(
     assert json.loads(office.done("account", org, "--json"))["balance"] == "100.40"
 
 
-def test_a_refused_command_repeated_under_its_id_says_how_it_was_refused(office: Office, untouched: str) -> None:
+def test_a_refused_command_repeated_under_its_id_is_reported_as_refused(office: Office, untouched: str) -> None:
     again = ["users", "remove", untouched, "nobody", "--command-id", "ticket-2"]
     assert "Error: refused: unknown_user" in office.refused(*again)
-    assert "Error: when it was given before, refused: unknown_user" in office.refused(*again)
+    assert "Error: refused when it was first given: unknown_user" in office.refused(*again)
 
 
 def test_an_id_used_again_for_something_else_is_refused(office: Office, untouched: str) -> None:
@@ -169,7 +166,7 @@ def test_an_id_used_again_for_something_else_is_refused(office: Office, untouche
     assert "refused: conflicting_duplicate" in other
 
 
-def test_as_json_the_outcome_is_one_line_with_its_event(office: Office, untouched: str) -> None:
+def test_with_json_the_outcome_is_one_line_with_its_event(office: Office, untouched: str) -> None:
     told = json.loads(office.done("users", "set", untouched, "dan", "--country", "US", "--json"))
     assert (told["result"], told["event"]["type"], told["event"]["data"]["user_id"]) == ("done", "user.changed", "dan")
     result = office.run("users", "remove", untouched, "nobody", "--json")
@@ -187,7 +184,7 @@ def test_an_account_shows_its_money_pools_services_and_last_events(office: Offic
     assert "there is no organization 'nobody'" in office.refused("account", "nobody")
 
 
-def test_users_of_a_file_are_set_listed_and_removed(office: Office, tmp_path: Path) -> None:
+def test_users_from_a_file_are_set_listed_and_removed(office: Office, tmp_path: Path) -> None:
     org = office.organization()
     lines = ["user_id,usage_country,phone_system,calling_plan,audio_conferencing,communications_credits"]
     lines += [f"user-{i:03},GB,yes,world,,no" for i in range(300)]
@@ -209,14 +206,14 @@ def test_users_of_a_file_are_set_listed_and_removed(office: Office, tmp_path: Pa
     assert left == ["eve", "user-299"]
 
 
-def test_numbers_are_listed_as_they_are_now(office: Office) -> None:
+def test_the_current_numbers_are_listed(office: Office) -> None:
     org = office.organization()
     office.done("numbers", "set", org, "+14255550101", "--kind", "toll-free")
     office.done("numbers", "remove", org, "+14255550100")
     assert office.done("numbers", "list", org).split() == ["+14255550101", "toll-free"]
 
 
-def test_without_a_worker_the_command_stays_published_and_can_be_asked_after(
+def test_without_a_worker_a_command_stays_published_and_repeating_it_shows_its_outcome(
     kafka: EmbeddedKafka, make_topics: Callable[..., Topics], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topics = make_topics()
@@ -227,7 +224,7 @@ def test_without_a_worker_the_command_stays_published_and_can_be_asked_after(
     act += ["--bootstrap", kafka.bootstrap, "--prefix", prefix]
     waited = CliRunner().invoke(cli, [*act, "--timeout", "1"])
     assert waited.exit_code == 1, waited.output
-    assert "published, but nothing came of it within 1 s" in waited.output
+    assert "published, but no outcome within 1 s" in waited.output
     assert "--command-id ticket-4" in waited.output
     worker.start()
     try:

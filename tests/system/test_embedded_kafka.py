@@ -19,7 +19,8 @@ from click.testing import CliRunner
 from rater.cli import cli
 from rater.embedded import EmbeddedKafka, EmbeddedKafkaError
 from rater.embedded.runtime import fetch
-from rater.kafka.topics import Topics, apply, diff, load_topics
+from rater.kafka.topic_admin import apply, diff
+from rater.kafka.topics import Topics, load_topics
 
 END_TIMEOUT_S = 20.0
 

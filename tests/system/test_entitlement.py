@@ -1,4 +1,4 @@
-"""The how-to's example, run as it says, sees what is allowed change on a real Kafka."""
+"""The how-to's example, run as documented on a real Kafka, shows what is allowed as it changes."""
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ def worker(kafka: EmbeddedKafka, topics: Topics, tmp_path: Path) -> Iterator[Wor
 
 @asynccontextmanager
 async def example(bootstrap: str, topic: str) -> AsyncIterator[asyncio.StreamReader]:
-    """The example's lines, while it runs."""
+    """Run the example, and give its output."""
     script = str(resource("samples", "read_entitlement.py"))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, script, "--bootstrap", bootstrap, "--topic", topic), env=os.environ, stdout=asyncio.subprocess.PIPE
@@ -50,7 +50,7 @@ async def line(lines: asyncio.StreamReader) -> str:
         return (await lines.readline()).decode().strip()
 
 
-async def test_a_switch_sees_service_end_at_zero_and_return_with_the_funds(
+async def test_a_switch_sees_service_stop_at_zero_and_return_with_new_funds(
     kafka: EmbeddedKafka, topics: Topics, worker: Worker
 ) -> None:
     async def give(records: list[LogRecord]) -> None:
@@ -67,7 +67,7 @@ async def test_a_switch_sees_service_end_at_zero_and_return_with_the_funds(
         assert await line(lines) == f"contoso status=active {ON}"
 
 
-async def test_what_happened_before_is_read_whole_and_shown_as_it_is_now(
+async def test_at_start_all_earlier_states_are_read_and_the_current_ones_shown(
     kafka: EmbeddedKafka, topics: Topics, worker: Worker
 ) -> None:
     await publish(kafka.bootstrap, topics, [*funded(topics), *depleting(topics)])
@@ -98,7 +98,7 @@ def funded_again(topics: Topics) -> list[LogRecord]:
 
 
 def moved(topics: Topics, desk: Desk, step: str) -> list[LogRecord]:
-    """The desk's commands, now, to the topics of this test, under ids of this step."""
+    """The desk's commands with the current time, for this test's topics, with ids unique to this step."""
     now_ms = time.time_ns() // 1_000_000
     return [
         LogRecord(

@@ -1,4 +1,4 @@
-"""Calls that could not be rated are put back once their cause is mended, and charged once."""
+"""Dead-lettered calls are put back once the cause is fixed, and charged once."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ RATE |= {"rate_per_minute": "0.60", "effective_from": "2025-01-01T00:00:00Z"}
 
 @dataclass(slots=True)
 class Exchange:
-    """Topics and a worker that rates what is given."""
+    """Topics, and a worker that rates what is published."""
 
     bootstrap: str
     topics: Topics
@@ -67,7 +67,7 @@ def call(cdr_id: str, **fields: Any) -> dict[str, Any]:
     }
 
 
-def test_what_can_be_rated_after_all_is_shown_then_put_back_and_charged_once(exchange: Exchange) -> None:
+def test_retryable_calls_are_shown_then_put_back_and_charged_once(exchange: Exchange) -> None:
     topics = exchange.topics
     envelope = {"org_id": "contoso", "issued_at": "2025-01-01T00:00:00Z"}
     own = {"name": "Contoso", "country": "US", "currency": "USD", "offer": "commercial"}
@@ -84,7 +84,7 @@ def test_what_can_be_rated_after_all_is_shown_then_put_back_and_charged_once(exc
     assert "nothing was put back" in shown
     assert len(exchange.written(topics.dead_letter)) == 3
 
-    # Nothing is mended yet: both fail again, and are still two calls, not four.
+    # The causes are not fixed yet: both calls fail again, and are still two calls, not four.
     assert "2 calls put back" in exchange.replay("--go")
     assert len(exchange.written(topics.dead_letter)) == 5
     assert "2 calls can be put back" in exchange.replay()

@@ -20,10 +20,11 @@ from aiokafka.errors import ClusterAuthorizationFailedError, TopicAuthorizationF
 
 from rater.embedded import ClusterSecurity, EmbeddedKafka
 from rater.embedded.security import ADMIN
-from rater.kafka.acls import acls_of, add, load_roles
+from rater.kafka.acls import acls_of, grant_acls, load_roles
 from rater.kafka.clients import producer, publish_rows, reader
 from rater.kafka.connection import Connection
-from rater.kafka.topics import Topics, apply, load_topics
+from rater.kafka.topic_admin import apply
+from rater.kafka.topics import Topics, load_topics
 from rater.settings import Settings
 
 PREFIX = "secured."
@@ -73,7 +74,7 @@ async def grant(bootstrap: str, folder: Path) -> None:
     (folder / ADMIN).write_text(PASSWORD + ADMIN)
     brokers = settings_of(bootstrap, folder, ADMIN).brokers
     for role in load_roles().values():
-        await add(brokers, role.user, acls_of(role, load_topics(PREFIX, PARTITIONS), "rater"))
+        await grant_acls(brokers, role.user, acls_of(role, load_topics(PREFIX, PARTITIONS), "rater"))
     await apply(connection(bootstrap, folder, "administrator"), load_topics(PREFIX, PARTITIONS))
 
 

@@ -18,6 +18,7 @@ from typing import Protocol
 
 import msgspec
 
+from rater.domain import command_records
 from rater.domain.outputs import RechargeRequest
 
 
@@ -61,22 +62,6 @@ class Gateway(Protocol):
         ...
 
 
-class _Command(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """`recharge.succeeded` or `recharge.failed`, as the contract defines them."""
-
-    command_id: str
-    type: str
-    org_id: str
-    issued_at: str
-    recharge_id: str
-    attempt: int
-    amount: str | None = None
-    currency: str | None = None
-    payment_reference: str | None = None
-    code: str | None = None
-    retryable: bool | None = None
-
-
 def charge_key(app_id: str, request: RechargeRequest) -> str:
     """The idempotency key of a charge: short ASCII for any organization name. `app_id` keeps deployments apart."""
     name = msgspec.json.encode([app_id, request.org_id, request.recharge_id, request.attempt])
@@ -87,21 +72,6 @@ def command_of(request: RechargeRequest, outcome: Outcome) -> bytes:
     """The JSON command that reports an outcome to the account."""
     match outcome:
         case Taken(reference):
-            command = _command(request, "succeeded")
-            command.amount, command.currency = request.amount, request.currency
-            command.payment_reference = reference[:256]
+            return command_records.recharge_succeeded(request, reference)
         case Declined(code, retryable):
-            command = _command(request, "failed")
-            command.code, command.retryable = code[:256], retryable
-    return msgspec.json.encode(command)
-
-
-def _command(request: RechargeRequest, what: str) -> _Command:
-    return _Command(
-        command_id=f"payment:{request.episode}:{request.attempt}:{what}",  # unique within the organization
-        type=f"recharge.{what}",
-        org_id=request.org_id,
-        issued_at=request.requested_at,
-        recharge_id=request.recharge_id,
-        attempt=request.attempt,
-    )
+            return command_records.recharge_failed(request, code, retryable=retryable)

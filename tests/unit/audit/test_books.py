@@ -1,4 +1,4 @@
-"""The audit over a small true history, and over the same with one thing forged."""
+"""The audit of a small genuine history, and of the same history with one record forged."""
 
 import copy
 from collections.abc import Callable
@@ -17,7 +17,7 @@ START_MS = 1_790_000_000_000
 
 
 def history() -> Books:
-    """A purchase that runs out within a call, a purchase that repays, a call voided."""
+    """A purchase that runs out during a call, a purchase that repays the overdraft, and a voided call."""
     rate = {"rate_id": "r", "service": "outbound", "prefix": "1", "destination": "US", "country": "US", "currency": "USD"}
     rate |= {"rate_per_minute": "1.5", "effective_from": "2020-01-01T00:00:00Z"}
     licences = {"communications_credits": True}
@@ -61,7 +61,7 @@ def forged(forge: Callable[[Any], Any], *, truncated: bool = False) -> list[str]
     return [finding.message for finding in audit(books, truncated=truncated)]
 
 
-def test_a_true_history_agrees() -> None:
+def test_a_genuine_history_agrees() -> None:
     books = history()
     account = books.accounts["acme"]
     assert [call["funded_by"] for call in account.rated] == ["credit", "credit", "unfunded", "free", "credit"]
@@ -98,7 +98,7 @@ def test_one_forged_record_is_found(forge: Callable[[Any], Any]) -> None:
     assert forged(forge)
 
 
-def test_old_calls_and_events_may_be_gone_where_retention_has_taken_them() -> None:
+def test_old_calls_and_events_may_be_missing_if_retention_has_removed_them() -> None:
     def forget(account: Any) -> None:
         del account.rated[:2], account.events[:4]
 
@@ -106,16 +106,16 @@ def test_old_calls_and_events_may_be_gone_where_retention_has_taken_them() -> No
     assert not forged(forget, truncated=True)
 
 
-def test_all_calls_and_events_may_be_gone_where_retention_has_taken_them() -> None:
+def test_all_calls_and_events_may_be_missing_if_retention_has_removed_them() -> None:
     def forget(account: Any) -> None:
         del account.rated[:], account.events[:]
 
     assert not forged(forget, truncated=True)
 
 
-def test_a_call_missing_after_one_that_is_kept_is_found_even_so() -> None:
-    assert forged(lambda a: a.rated.pop(1), truncated=True) == ["call c2 was charged and never rated"]
+def test_even_then_a_call_missing_after_one_that_is_kept_is_found() -> None:
+    assert forged(lambda a: a.rated.pop(1), truncated=True) == ["call c2 was charged but never rated"]
 
 
-def test_an_event_missing_after_one_that_is_kept_is_found_even_so() -> None:
+def test_even_then_an_event_missing_after_one_that_is_kept_is_found() -> None:
     assert forged(lambda a: a.events.pop(3), truncated=True)

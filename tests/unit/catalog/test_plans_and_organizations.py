@@ -19,12 +19,12 @@ def faults(**fields: Any) -> list[str]:
     return [fault.message for fault in check_organizations(json.dumps([ACME | fields])).faults]
 
 
-def test_the_sample_files_are_in_order() -> None:
+def test_the_sample_files_have_no_faults() -> None:
     assert not check_plans(resource("samples", "plans.json").read_text()).faults
     assert not check_organizations(resource("samples", "organizations.json").read_text()).faults
 
 
-def test_an_organization_comes_before_its_users_and_these_before_numbers_and_funds() -> None:
+def test_commands_come_in_the_order_organization_users_numbers_funds_auto_recharge() -> None:
     made = commands(
         funds="5.00",
         numbers=[{"number": "+14255550100", "kind": "service"}],
@@ -35,16 +35,16 @@ def test_an_organization_comes_before_its_users_and_these_before_numbers_and_fun
     assert [command["type"] for command in made] == types
 
 
-def test_loaded_twice_the_commands_are_the_same_to_the_byte() -> None:
+def test_loading_a_file_again_gives_the_same_commands() -> None:
     assert commands(funds="5.00", users=[{"count": 2}]) == commands(funds="5.00", users=[{"count": 2}])
 
 
-def test_commands_of_other_content_have_other_ids() -> None:
+def test_commands_with_different_content_have_different_ids() -> None:
     made = commands(users=[{"count": 9}]) + commands(name="Acme Ltd")[:1]
     assert len({command["command_id"] for command in made}) == len(made)
 
 
-def test_groups_of_users_are_counted_on_and_never_share_a_user() -> None:
+def test_users_are_numbered_through_all_groups() -> None:
     made = commands(users=[{"count": 2, "communications_credits": True}, {"count": 2}])
     users = {c["user_id"]: c["licences"] for c in made if c["type"] == "user.put"}
     assert users == {
@@ -55,11 +55,11 @@ def test_groups_of_users_are_counted_on_and_never_share_a_user() -> None:
     }
 
 
-def test_a_user_named_twice_is_a_fault() -> None:
-    assert faults(users=[{"user_id": "user-1"}, {"count": 1}]) == ["acme: user 'user-1' stands twice"]
+def test_a_user_who_appears_twice_is_a_fault() -> None:
+    assert faults(users=[{"user_id": "user-1"}, {"count": 1}]) == ["acme: user 'user-1' appears twice"]
 
 
-def test_a_number_of_a_user_who_is_not_there_is_a_fault() -> None:
+def test_a_number_of_an_unknown_user_is_a_fault() -> None:
     number = {"number": "+14255550100", "kind": "subscriber", "user_id": "bob"}
     assert faults(numbers=[number]) == ["acme: numbers: there is no user 'bob'"]
 
@@ -81,13 +81,13 @@ def test_a_number_of_a_user_who_is_not_there_is_a_fault() -> None:
         ("colour", "red"),
     ],
 )
-def test_what_is_wrong_is_a_fault_and_no_crash(field: str, value: object) -> None:
+def test_a_wrong_value_is_a_fault_and_not_a_crash(field: str, value: object) -> None:
     assert len(faults(**{field: value})) >= 1
 
 
-def test_an_organization_that_stands_twice_is_a_fault_with_its_place() -> None:
+def test_an_organization_that_appears_twice_is_a_fault_with_its_place() -> None:
     loaded = check_organizations(f"[\n  {json.dumps(ACME)},\n  {json.dumps(ACME)}\n]")
-    assert [str(fault) for fault in loaded.faults] == ["line 3, column 3: acme: stands on line 2 too"]
+    assert [str(fault) for fault in loaded.faults] == ["line 3, column 3: acme: is also on line 2"]
 
 
 def test_json_lines_are_read_like_an_array() -> None:
@@ -100,13 +100,13 @@ def test_json_lines_are_read_like_an_array() -> None:
     ("text", "place"),
     [("", (1, 0)), ("[]", (1, 0)), ('[{}\n"x"]', (2, 1)), ("[1]", (1, 2)), ("[{}] {}", (1, 6)), ('{"a":\n tru}', (2, 2))],
 )
-def test_what_is_no_list_of_objects_is_a_fault_where_it_begins(text: str, place: tuple[int, int]) -> None:
+def test_anything_but_a_list_of_objects_is_a_fault_with_its_place(text: str, place: tuple[int, int]) -> None:
     found = check_plans(text).faults
     assert place in [(fault.line, fault.column) for fault in found]
 
 
-def test_a_plan_that_stands_twice_is_a_fault() -> None:
+def test_a_plan_that_appears_twice_is_a_fault() -> None:
     plan = {"plan_id": "p", "name": "P", "service": "outbound"}
     plan |= {"allowances": [{"allowance_id": "a", "minutes_per_user": 1, "destinations": "*"}]}  # type: ignore[dict-item]
     loaded = check_plans(json.dumps(plan) + "\n" + json.dumps(plan))
-    assert [str(fault) for fault in loaded.faults] == ["line 2, column 1: plan 'p' stands on line 1 too"]
+    assert [str(fault) for fault in loaded.faults] == ["line 2, column 1: plan 'p' is also on line 1"]

@@ -1,4 +1,4 @@
-"""`rater worker` before it has begun."""
+"""`rater worker` during start-up."""
 
 import signal
 import subprocess
@@ -15,7 +15,7 @@ worker.worker.main(["--agents", "rating"])
 """
 
 
-def test_sigterm_while_it_is_still_starting_ends_it_with_0() -> None:
+def test_sigterm_during_start_up_exits_with_0() -> None:
     process = subprocess.Popen([sys.executable, "-c", STARTING], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     assert process.stdout.readline() == b"starting\n"

@@ -1,4 +1,4 @@
-"""What roles may do: enough for what they are for, and for nothing else."""
+"""Each role has the rights it needs, and no others."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def may(role: str, resource: str, operation: str, app_id: str = "app") -> set[st
 
 
 @pytest.mark.parametrize("agent", AGENTS)
-async def test_an_agent_may_read_and_write_exactly_what_it_is_wired_to(agent: str) -> None:
+async def test_an_agent_may_use_exactly_the_topics_it_is_wired_to(agent: str) -> None:
     (app,) = make_agents(Settings(topic_prefix="t.", app_id="app"), [agent])
     (group,) = app.engine.groups
     catalog = {TOPICS.plan, TOPICS.rate} if agent == "rating" else set()
@@ -38,13 +38,13 @@ def test_no_agent_may_use_anothers_group_or_transactions() -> None:
     assert not any(a != b and a.startswith(b) for a in transactions for b in transactions)
 
 
-def test_nobody_but_the_agents_may_write_what_billing_reads() -> None:
+def test_only_the_rating_agent_may_write_what_billing_reads() -> None:
     for topic in (TOPICS.rated, TOPICS.ledger, TOPICS.state, TOPICS.event):
         writers = {name for name in load_roles() if topic in may(name, "topic", "Write")}
         assert writers == {"rating"}
 
 
-def test_the_commands_are_those_of_kafkas_own_tool() -> None:
+def test_rights_can_be_printed_as_commands_for_kafkas_own_tool() -> None:
     acls = [Acl("topic", "t.a", "literal", "Read"), Acl("topic", "t.a", "literal", "Write")]
     _, line = command_lines(load_roles()["switch"], acls, "kafka:9093", "sw-1")
     assert line == (

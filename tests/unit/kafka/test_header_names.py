@@ -1,4 +1,4 @@
-"""A header name that is no UTF-8 stops no consumer."""
+"""Consumers read records whose header names are not UTF-8."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from rater.kafka.header_names import KeptRecords, TolerantPartitionRecords, read_any_header_name
 
 CHECK_CRCS = True
-STOCK = fetcher.PartitionRecords.__mro__[-2]  # whether or not it has been replaced by now
+STOCK = fetcher.PartitionRecords.__mro__[-2]  # aiokafka's own class, patched or not
 
 
 class NotUtf8(str):
@@ -42,7 +42,7 @@ def test_every_record_is_read_once_and_in_order(gzip: bool, start: int) -> None:
         2: batch(2, "c", NotUtf8(), "d", gzip=gzip),
         5: batch(5, NotUtf8(), "e", gzip=gzip),
     }
-    first = max(offset for offset in batches if offset <= start)  # a broker begins with the batch that holds the offset
+    first = max(offset for offset in batches if offset <= start)  # a broker sends the whole batch that holds the offset
     found = list(records_of(b"".join(data for offset, data in batches.items() if offset >= first), start))
     assert [record.offset for record in found] == list(range(start, 7))
     assert [record.headers[0][0] for record in found] == ["a", "b", "c", "h\ufffd", "d", "h\ufffd", "e"][start:]
@@ -50,11 +50,11 @@ def test_every_record_is_read_once_and_in_order(gzip: bool, start: int) -> None:
     assert {(record.key, record.value, record.headers[1]) for record in found} == {(b"k", b"v" * 50, ("", None))}
 
 
-def test_aiokafka_alone_would_stop_there() -> None:
+def test_unpatched_aiokafka_stops_at_such_a_record() -> None:
     with pytest.raises(UnicodeDecodeError):
         list(records_of(batch(0, "a", NotUtf8()), 0, STOCK))
 
 
-def test_consumers_read_so_once_they_have_been_told() -> None:
+def test_consumers_read_such_records_once_aiokafka_is_patched() -> None:
     read_any_header_name()
     assert fetcher.PartitionRecords is TolerantPartitionRecords

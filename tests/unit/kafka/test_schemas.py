@@ -1,4 +1,4 @@
-"""The schemas say what the code reads and writes."""
+"""The schemas match what the code reads and writes."""
 
 import json
 from collections import defaultdict
@@ -109,7 +109,7 @@ READERS: dict[str, Callable[[bytes], object]] = {
 
 
 @pytest.mark.parametrize("name", sorted(schemas()))
-def test_a_schema_file_is_what_the_code_says(name: str) -> None:
+def test_a_schema_file_matches_the_code(name: str) -> None:
     assert (schemas_dir() / name).read_bytes() == as_file(schemas()[name]), "run python -m rater.kafka.schemas"
 
 
@@ -165,13 +165,13 @@ def test_a_command_of_the_contract_fits_the_schema_and_is_read(message: dict[str
     assert isinstance(reading.read_command(msgspec.json.encode(command)), messages.Command)
 
 
-def test_commands_of_the_contract_are_all_there() -> None:
+def test_every_command_of_the_contract_is_tested() -> None:
     known = {cls.__struct_config__.tag for cls in get_args(messages.AnyCommand)}
     assert {message["type"] for message in COMMANDS.values()} == known
 
 
 @pytest.mark.parametrize(("use", "change"), FAULTS)
-def test_what_the_reader_rejects_the_schema_rejects_too(use: str, change: dict[str, Any]) -> None:
+def test_the_schema_rejects_what_the_reader_rejects(use: str, change: dict[str, Any]) -> None:
     good = INPUTS[use]
     validator = VALIDATORS[getattr(TOPICS, use)]
     READERS[use](msgspec.json.encode(good | {"of_a_later_version": 1}))
@@ -181,7 +181,7 @@ def test_what_the_reader_rejects_the_schema_rejects_too(use: str, change: dict[s
     assert not validator.is_valid(good | change)
 
 
-def test_every_kind_of_event_comes_about_and_fits_its_schema() -> None:
+def test_every_type_of_event_occurs_and_fits_its_schema() -> None:
     written = everything_happens().outputs
     for record in written:
         if record.topic != TOPICS.dead_letter:
@@ -190,7 +190,7 @@ def test_every_kind_of_event_comes_about_and_fits_its_schema() -> None:
 
 
 @pytest.mark.parametrize("use", ["rated", "ledger", "event", "state", "notification", "recharge_request", "directory"])
-def test_a_field_the_rater_does_not_write_is_against_its_schema(use: str) -> None:
+def test_an_output_schema_allows_no_other_field(use: str) -> None:
     topic = getattr(TOPICS, use)
     message = decoded(everything_happens().outputs, topic)[0]
     assert VALIDATORS[topic].is_valid(message)

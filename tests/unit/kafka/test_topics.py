@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from rater.embedded.node import MESSAGE_BYTES_MAX
-from rater.kafka.topics import TopicsError, load_topics
+from rater.kafka.topics import TopicDefinitionError, load_topics
 from rater.resources import topics_file
 
 CONTRACT = {
@@ -28,14 +28,14 @@ def test_every_topic_of_the_contract_is_defined_and_kept_as_promised() -> None:
     assert kept == CONTRACT
 
 
-def test_a_prefix_stands_before_every_name() -> None:
+def test_every_name_has_the_prefix() -> None:
     topics = load_topics("staging.")
     assert topics.cdr == "staging.telephony.cdr.v1"
     assert all(topic.name.startswith("staging.") for topic in topics.definitions)
 
 
 def test_a_prefix_that_kafka_would_refuse_is_refused() -> None:
-    with pytest.raises(TopicsError, match="prefix"):
+    with pytest.raises(TopicDefinitionError, match="prefix"):
         load_topics("no spaces")
 
 
@@ -47,7 +47,7 @@ def test_all_account_topics_share_one_partition_count() -> None:
 
 
 def test_a_partition_count_below_one_is_refused() -> None:
-    with pytest.raises(TopicsError, match="at least 1 partition"):
+    with pytest.raises(TopicDefinitionError, match="at least 1 partition"):
         load_topics(account_partitions=0)
 
 
@@ -74,7 +74,7 @@ def test_how_long_a_topic_is_kept_becomes_kafka_settings(name: str, configs: dic
     assert ("retention.ms" in configs) == ("retention.ms" in found)
 
 
-def test_an_unknown_name_is_a_key_error() -> None:
+def test_an_unknown_name_raises_key_error() -> None:
     with pytest.raises(KeyError):
         load_topics()["nothing"]
 
@@ -90,10 +90,10 @@ def test_an_unknown_name_is_a_key_error() -> None:
         ("[groups.catalog]", "[groups.other]", "group catalog, which is not defined"),
     ],
 )
-def test_a_faulty_definition_is_refused_with_its_fault(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_a_faulty_definition_is_refused_and_the_fault_named(tmp_path: Path, old: str, new: str, message: str) -> None:
     file = tmp_path / "topics.toml"
     text = topics_file().read_text()
     assert old in text
     file.write_text(text.replace(old, new, 1))
-    with pytest.raises(TopicsError, match=message):
+    with pytest.raises(TopicDefinitionError, match=message):
         load_topics(file=file)
