@@ -27,7 +27,7 @@ from rater.settings import Settings
 
 
 def command_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of an operator's command; the function gets `runner=CommandRunner(…)` in place of them."""
+    """Add the options of an operator's command; the function gets `runner=OperatorCommands(…)` in place of them."""
 
     @functools.wraps(function)
     def wrapped(
@@ -40,7 +40,7 @@ def command_options(function: Callable[..., None]) -> Callable[..., None]:
         **given: Any,
     ) -> None:
         settings = settings_with(bootstrap=bootstrap, topic_prefix=topic_prefix)
-        function(*args, runner=CommandRunner(settings, command_id or new_command_id(), timeout_s, as_json), **given)
+        function(*args, runner=OperatorCommands(settings, command_id or new_command_id(), timeout_s, as_json), **given)
 
     options = (
         click.option("--command-id", help="Repeat a command safely: give the id it had.  [default: a new id]"),
@@ -62,7 +62,7 @@ def command_options(function: Callable[..., None]) -> Callable[..., None]:
     return decorated
 
 
-class CommandRunner:
+class OperatorCommands:
     """Carries out an operator's commands under one id and prints their outcomes."""
 
     def __init__(self, settings: Settings, command_id: str, timeout_s: float, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from rater.cli.administering import CommandRunner, command_options
+from rater.cli.administering import OperatorCommands, command_options
 from rater.cli.options import org_argument
 
 
@@ -25,7 +25,7 @@ def auto_recharge() -> None:
 @click.option("--currency", help="If given, must be the account's currency.")
 @click.option("--on/--off", "enabled", default=True, show_default=True, help="Switch it on or off.")
 @command_options
-def set_(runner: CommandRunner, org: str, **fields: Any) -> None:
+def set_(runner: OperatorCommands, org: str, **fields: Any) -> None:
     """Set auto-recharge of ORG. This replaces all of its settings: a cap you don't give is removed.
 
     If a card was declined for good, auto-recharge is `disabled`; setting it on enables it again.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from rater.cli.administering import CommandRunner, command_options
+from rater.cli.administering import OperatorCommands, command_options
 from rater.cli.options import org_argument
 
 
@@ -18,7 +18,7 @@ def call() -> None:
 @click.argument("cdr_id")
 @click.option("--reason", required=True, help="Reason, for the books.")
 @command_options
-def void(runner: CommandRunner, org: str, cdr_id: str, reason: str) -> None:
+def void(runner: OperatorCommands, org: str, cdr_id: str, reason: str) -> None:
     """Take back the rated call CDR_ID of ORG. Its money returns to the lots that paid, its minutes to their pool.
 
     \b

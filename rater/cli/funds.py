@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from rater.cli.administering import CommandRunner, command_options
+from rater.cli.administering import OperatorCommands, command_options
 from rater.cli.options import org_argument
 
 
@@ -30,7 +30,7 @@ def funds() -> None:
     help="Where it was bought. Credit is sold web-direct only; any other channel is refused.",
 )
 @command_options
-def add(runner: CommandRunner, org: str, amount: str, currency: str, payment_reference: str, purchase_channel: str) -> None:
+def add(runner: OperatorCommands, org: str, amount: str, currency: str, payment_reference: str, purchase_channel: str) -> None:
     """Credit a purchase to ORG as a lot that expires in twelve months. The lot repays any overdraft first.
 
     \b
@@ -47,7 +47,7 @@ def add(runner: CommandRunner, org: str, amount: str, currency: str, payment_ref
 @click.option("--reason", required=True, help="Reason, for the books.")
 @click.option("--currency", help="If given, must be the account's currency.")
 @command_options
-def adjust(runner: CommandRunner, org: str, amount: str, reason: str, currency: str | None) -> None:
+def adjust(runner: OperatorCommands, org: str, amount: str, reason: str, currency: str | None) -> None:
     """Correct the balance of ORG by an amount, up or down.
 
     \b

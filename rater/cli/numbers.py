@@ -7,7 +7,7 @@ import msgspec
 
 from rater.accounts import directory
 from rater.bootstrap import topics_of
-from rater.cli.administering import CommandRunner, command_options
+from rater.cli.administering import OperatorCommands, command_options
 from rater.cli.kafka_work import run_with_kafka
 from rater.cli.options import bootstrap_option, json_option, org_argument, prefix_option, settings_with
 
@@ -23,7 +23,7 @@ def numbers() -> None:
 @click.option("--kind", type=click.Choice(["subscriber", "service", "toll-free"]), required=True, help="What it is for.")
 @click.option("--user", "user_id", help="User the number belongs to.")
 @command_options
-def set_(runner: CommandRunner, org: str, number: str, kind: str, user_id: str | None) -> None:
+def set_(runner: OperatorCommands, org: str, number: str, kind: str, user_id: str | None) -> None:
     """Register NUMBER (E.164, with its +) as one of ORG's own.
 
     \b
@@ -38,7 +38,7 @@ def set_(runner: CommandRunner, org: str, number: str, kind: str, user_id: str |
 @org_argument
 @click.argument("number")
 @command_options
-def remove(runner: CommandRunner, org: str, number: str) -> None:
+def remove(runner: OperatorCommands, org: str, number: str) -> None:
     """Remove NUMBER from ORG's own.
 
     \b

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from rater.cli.administering import CommandRunner, command_options
+from rater.cli.administering import OperatorCommands, command_options
 from rater.cli.options import org_argument
 
 
@@ -26,7 +26,7 @@ def organization() -> None:
 @click.option("--rate-card", default="default", show_default=True, help="Rate card that prices its calls.")
 @click.option("--low-balance", "low_balance_amount", help="Without auto-recharge, warn when the balance falls below this.")
 @command_options
-def set_(runner: CommandRunner, org: str, emails: tuple[str, ...], **fields: Any) -> None:
+def set_(runner: OperatorCommands, org: str, emails: tuple[str, ...], **fields: Any) -> None:
     """Create ORG, or replace all its settings. Users, funds and auto-recharge stay as they are.
 
     \b

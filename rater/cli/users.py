@@ -13,7 +13,7 @@ import msgspec
 from rater.accounts import directory
 from rater.bootstrap import topics_of
 from rater.catalog import check_users, write_users
-from rater.cli.administering import CommandRunner, command_options
+from rater.cli.administering import OperatorCommands, command_options
 from rater.cli.kafka_work import run_with_kafka
 from rater.cli.options import bootstrap_option, json_option, org_argument, prefix_option, settings_with
 
@@ -46,7 +46,7 @@ def users() -> None:
 @click.option("--communications-credits/--no-communications-credits", default=None, help="Licence to spend credit.")
 @_file
 @command_options
-def set_(runner: CommandRunner, org: str, user: str | None, file: Path | None, **fields: Any) -> None:
+def set_(runner: OperatorCommands, org: str, user: str | None, file: Path | None, **fields: Any) -> None:
     """Set USER of ORG, or the users in a CSV file, with all their licences: a licence you don't give is removed.
 
     The whole file is checked first. If it has a fault, nothing is published.
@@ -75,7 +75,7 @@ def set_(runner: CommandRunner, org: str, user: str | None, file: Path | None, *
 @click.argument("user", required=False)
 @_file
 @command_options
-def remove(runner: CommandRunner, org: str, user: str | None, file: Path | None) -> None:
+def remove(runner: OperatorCommands, org: str, user: str | None, file: Path | None) -> None:
     """Remove USER of ORG, or the users in a CSV file, which needs only the column user_id.
 
     \b
@@ -113,7 +113,7 @@ def list_(org: str, as_csv: bool, as_json: bool, bootstrap: str | None, topic_pr
     show(found)
 
 
-def _run_file(runner: CommandRunner, org: str, file: Path, remove: bool) -> None:
+def _run_file(runner: OperatorCommands, org: str, file: Path, remove: bool) -> None:
     with file.open(newline="", encoding="utf-8-sig") as lines:
         checked = check_users(lines, org, runner.command_id, remove)
     runner.run_file(org, checked, "users removed" if remove else "users set")

@@ -115,8 +115,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     with (folder / "demo.log").open("wb") as log:
         demo = subprocess.Popen(command, env=environment | {"RATER_HTTP_PORT": str(port)}, stdout=log, stderr=log)
     try:
-        said = until_said(folder / "demo.log", "Kafka is at ", demo)
-        bootstrap = re.findall(r"Kafka is at (\S+),", said)[0]
+        said = until_said(folder / "demo.log", "Kafka is running at ", demo)
+        bootstrap = re.findall(r"Kafka is running at (\S+) with", said)[0]
         until(lambda: server.ask('sum(rater_input_records_total{topic="telephony.cdr.v1"}) > 0'), demo)
         faulty = {"rate_id": "faulty", "rate_per_minute": "free"}
         refused = {"command_id": "x", "type": "funds.add", "org_id": "nobody", "issued_at": "2026-01-01T00:00:00Z"}
