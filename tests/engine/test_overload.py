@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
-from rater.engine import engine
+from rater.engine import watchdog
 from rater.engine.app import EngineApp
 from rater.engine.errors import TopicsError
 from rater.engine.run import serve
@@ -122,21 +122,21 @@ async def test_another_number_of_partitions_than_expected_is_refused(
     bootstrap: str, prefix: str, settings_of: Callable[..., Settings]
 ) -> None:
     await make_topics(bootstrap, prefix, 3)
-    with pytest.raises(TopicsError, match="have 3 partitions, and 2 are expected"):
+    with pytest.raises(TopicsError, match="have 3 partitions, but 2 are expected"):
         await serve(expecting(settings_of(), 2), asyncio.Event())
 
 
 async def test_partitions_that_are_added_while_it_runs_end_the_worker(
     bootstrap: str, prefix: str, settings_of: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_TOPICS_CHECK_S", 0.2)
+    monkeypatch.setattr(watchdog, "_TOPICS_EVERY_S", 0.2)
     await make_topics(bootstrap, prefix, 2)
     app = expecting(settings_of(), 2)
     serving = asyncio.create_task(serve(app, asyncio.Event()))
     await until_assigned(app, 2)
     async with admin_of(bootstrap) as admin:
         await admin.create_partitions({prefix + name: NewPartitions(3) for name in (*INPUTS, *OUTPUTS, "changelog")})
-    with pytest.raises(TopicsError, match="and 2 are expected"):
+    with pytest.raises(TopicsError, match="but 2 are expected"):
         await asyncio.wait_for(serving, 30)
 
 
@@ -144,7 +144,7 @@ async def test_partitions_that_are_added_while_it_runs_end_the_worker(
 async def test_a_topic_that_is_deleted_while_it_runs_ends_the_worker(
     bootstrap: str, prefix: str, settings_of: Callable[..., Settings], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_TOPICS_CHECK_S", 0.2)
+    monkeypatch.setattr(watchdog, "_TOPICS_EVERY_S", 0.2)
     await make_topics(bootstrap, prefix, 1)
     app = toy_app(settings_of())
     serving = asyncio.create_task(serve(app, asyncio.Event()))

@@ -56,7 +56,7 @@ async def test_a_worker_that_reads_nothing_though_there_is_something_is_not_aliv
         stats = app.engine.stats.task("sums", 0)
         assert stats.lag[f"{prefix}calls"].records == 10
         assert stats.stalled_s > 1
-        assert app.engine.troubles() == ["sums[0] (lag 10, restoring 0) does not move"]
+        assert app.engine.troubles() == ["sums[0] (lag 10, restoring 0) makes no progress"]
         monkeypatch.undo()
         await until(app.engine.alive)
         await until(lambda: stats.records == 10)

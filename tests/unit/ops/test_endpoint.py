@@ -81,9 +81,9 @@ def test_a_process_is_as_well_as_the_worst_of_its_agents() -> None:
     ill.engine.lacking = ["rating[0] is being opened"]
     assert health.is_alive()
     assert not health.is_ready()
-    ill.engine.wrong = ["rating[0] does not move"]
+    ill.engine.wrong = ["rating[0] makes no progress"]
     assert not health.is_alive()
-    assert health.troubles() == ["rating[0] does not move"]
+    assert health.troubles() == ["rating[0] makes no progress"]
 
 
 async def test_metrics_are_what_prometheus_reads(http: ClientSession, tmp_path: Path, port: int) -> None:

@@ -126,7 +126,7 @@ def test_no_credentials_come_through(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "rating[0]: open, reading on from {'telephony.cdr.v1': 6216000000}",
+        "rating[0]: open, reading from {'telephony.cdr.v1': 6216000000}",
         "2026-11-24T07:25:47.916571+00:00 offset 1795500000000",
         "recharge:contoso:17 attempt 2: again in 1500 ms",
         "balance 12.345678 USD, 1e+16",
