@@ -1,4 +1,4 @@
-"""Following a compacted topic."""
+"""The follower: it reads compacted topics to their ends, and then everything published before a barrier."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -26,7 +26,7 @@ async def following(
         await follower.stop()
 
 
-async def test_everything_is_read_before_it_is_ready_and_what_follows_after_a_barrier(
+async def test_it_is_ready_once_it_has_read_everything_and_a_barrier_waits_for_new_records(
     bootstrap: str, prefix: str, settings_of: Callable[..., Settings]
 ) -> None:
     await make_topics(bootstrap, prefix, 2)

@@ -1,4 +1,4 @@
-"""When broker, disk or topics let the worker down: it says so in one clear line, and what is committed is right."""
+"""A slow broker, a full disk, a missing topic: the worker copes or ends with one clear line, and what it committed is right."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -23,7 +23,7 @@ from tests.engine.toy import toy_app
 
 SMALL_DISK = Path(__file__).with_name("small_disk.py")
 RECORDS = 2000
-BATCH_RECORDS = 100  # far more batches than cuts
+BATCH_RECORDS = 100  # so small that there are far more batches than cuts
 CUTS = 5
 
 
@@ -67,7 +67,7 @@ async def test_connections_cut_in_mid_stream_lose_and_repeat_nothing(prefix: str
     async with behind_proxy(tmp_path / "kafka") as (proxy, bootstrap):
         settings = slow_settings(bootstrap, prefix, tmp_path)
         given = await filled(bootstrap, prefix)
-        proxy.delay_s = 0.005  # so that every cut finds something on its way
+        proxy.delay_s = 0.005  # so that data is in flight at every cut
         async with worker(settings):
             for _ in range(CUTS):
                 await until_moving(bootstrap, settings, 0.0)
