@@ -55,7 +55,7 @@ class Progress:
     end: int | None
 
 
-class ConsumerHost(Protocol):
+class ConsumerOwner(Protocol):
     """What the consumer needs of its app, in addition to what Faust's own consumer needs."""
 
     settings: EngineSettings
@@ -105,7 +105,7 @@ class BatchRebalanceListener(driver.ConsumerRebalanceListener):
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread that runs aiokafka's consumer."""
 
-    app: ConsumerHost  # type: ignore[assignment]
+    app: ConsumerOwner  # type: ignore[assignment]
     _poll: "asyncio.Task[Polled] | None" = None
     _polled: Mapping[TopicPartition, int] = {}
 
@@ -249,7 +249,7 @@ class BatchConsumer(driver.Consumer):
     """The consumer, as the worker's event loop sees it."""
 
     RebalanceListener = BatchRebalanceListener
-    app: ConsumerHost  # type: ignore[assignment]
+    app: ConsumerOwner  # type: ignore[assignment]
     _thread: BatchConsumerThread
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
