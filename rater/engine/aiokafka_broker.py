@@ -1,4 +1,4 @@
-"""aiokafka as the engine's `Broker`."""
+"""Implements the engine's `Broker` with aiokafka."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
@@ -25,19 +25,18 @@ _STEPS_OF_A_TRANSACTION = 4
 _READ_WAIT_MS = 20
 _METADATA_AGE_MS = 60_000
 _RETRY_S = 0.1
-_RETRY_BACKOFF_MS = 20  # mostly for the end of the last transaction, which takes the broker a few ms
-
+_RETRY_BACKOFF_MS = 20  # mostly for a broker that is still ending the last transaction, which takes a few ms
 
 read_any_header_name()
 
 
 def client_options(settings: EngineSettings) -> dict[str, Any]:
-    """Options every client of this process shares."""
+    """aiokafka's options for every client of the engine."""
     return {**connection_options(settings.brokers), "metadata_max_age_ms": _METADATA_AGE_MS}
 
 
 class AiokafkaBroker:
-    """Implements `Broker`. Start it before use; one for all tasks of a worker."""
+    """Implements `Broker`. Start it before use. All tasks of a worker share one."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
@@ -46,6 +45,7 @@ class AiokafkaBroker:
         self._offsets: Any = None
 
     async def start(self) -> None:
+        """Connect. Raises a KafkaError, an OSError or TimeoutError if no broker can be reached."""
         options = client_options(self._settings)
         self._admin = AIOKafkaAdminClient(**options, request_timeout_ms=self._settings.broker_timeout_ms)
         self._offsets = AIOKafkaConsumer(
@@ -59,6 +59,7 @@ class AiokafkaBroker:
             await self._offsets.start()
 
     async def stop(self) -> None:
+        """Close the connections. Never raises."""
         stops = [
             *([self._admin.close()] if self._admin is not None else []),
             *([self._offsets.stop()] if self._offsets is not None else []),
@@ -66,18 +67,19 @@ class AiokafkaBroker:
         await asyncio.gather(*map(let_go, stops))
 
     async def partition_counts(self, topics: Collection[str]) -> dict[str, int]:
-        """Number of partitions of each topic. Raises TopicsError that names all that are missing or not to be read."""
+        """Number of partitions of each topic. Raises TopicsError if topics are missing (it names all) or one can't be used."""
         async with asyncio.timeout(self._timeout_s):
             described = await _until_answered(lambda: self._admin.describe_topics(list(topics)))
         errors = {topic["topic"]: for_code(topic["error_code"]) for topic in described if topic["error_code"]}
         missing = sorted(topic for topic, error in errors.items() if error is UnknownTopicOrPartitionError)
         if missing:
-            raise TopicsError(f"there is no topic {', '.join(missing)}; `rater topics apply` makes what is missing")
+            raise TopicsError(f"there is no topic {', '.join(missing)}; `rater topics apply` creates missing topics")
         for topic, error in errors.items():
             raise TopicsError(f"topic {topic} can't be used: {error.__name__} ({error.description})")
         return {topic["topic"]: len(topic["partitions"]) for topic in described}
 
     async def open_producer(self, transactional_id: str) -> "AiokafkaTaskProducer":
+        """A producer that has fenced every older one of the same transactional id."""
         settings = self._settings
         producer = AIOKafkaProducer(
             **client_options(settings),
@@ -98,12 +100,14 @@ class AiokafkaBroker:
         return opened
 
     async def committed(self, group_id: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Committed offsets; a partition without one is omitted. Raises BrokerNotReadyError if there is no answer in time."""
+
         async def ask() -> dict[TopicPartition, Any]:
             found: dict[TopicPartition, Any] = await self._admin.list_consumer_group_offsets(
                 group_id, partitions=list(partitions)
             )
-            # A coordinator that is still loading answers with an error for the whole group, which aiokafka passes over:
-            # partitions are then left out.
+            # A coordinator that is still loading answers with an error for the whole group. aiokafka ignores that error and
+            # returns no partitions.
             if not found.keys() >= set(partitions):
                 raise GroupLoadInProgressError
             return found
@@ -112,11 +116,12 @@ class AiokafkaBroker:
             async with asyncio.timeout(self._timeout_s):
                 found = await _until_answered(ask)
         except TimeoutError as error:
-            message = f"no answer about the committed offsets of {list(partitions)} in group {group_id}"
+            message = f"no answer from the brokers about the committed offsets of {list(partitions)} in group {group_id}"
             raise BrokerNotReadyError(message) from error
         return {partition: held.offset for partition, held in found.items() if held.offset >= 0}
 
     async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+        """First offset and last stable offset of each partition."""
         async with asyncio.timeout(self._timeout_s):
             first = await self._offsets.beginning_offsets(list(partitions))
             last = await self._offsets.end_offsets(list(partitions))
@@ -130,6 +135,7 @@ class AiokafkaBroker:
 
     @asynccontextmanager
     async def changelog(self, partition: TopicPartition) -> AsyncIterator["AiokafkaChangelogReader"]:
+        """A reader of one changelog partition, with its own connection."""
         consumer = AIOKafkaConsumer(
             **client_options(self._settings),
             enable_auto_commit=False,
@@ -156,14 +162,18 @@ class AiokafkaChangelogReader:
         self._timeout_s = timeout_s
 
     async def bounds(self) -> tuple[int, int]:
+        """First offset, and last stable offset."""
         async with asyncio.timeout(self._timeout_s):
             first = await self._consumer.beginning_offsets([self._partition])
             last = await self._consumer.end_offsets([self._partition])
         return first[self._partition], last[self._partition]
 
     async def read(self, start: int, end: int) -> AsyncIterator[tuple[Sequence[Any], int]]:
-        """Judged by the consumer's position: the last record may be far below `end`, under transaction
-        markers, aborted batches and what compaction has taken out."""
+        """Records from `start` on, in portions, each with the position after it, until that reaches `end`.
+
+        It goes by the consumer's position, not by offsets of records: the last record may be far before `end`, if transaction
+        markers, aborted records or compacted records follow it. Raises TimeoutError if the position stops moving.
+        """
         self._consumer.assign([self._partition])
         self._consumer.seek(self._partition, start)
         position = start
@@ -176,13 +186,14 @@ class AiokafkaChangelogReader:
                 deadline_s = _loop_time_s() + self._timeout_s
                 yield found.get(self._partition, ()), position
             elif _loop_time_s() > deadline_s:
-                raise TimeoutError(f"{self._partition} can't be read beyond {position}, its end is {end}")
+                raise TimeoutError(f"{self._partition} can't be read beyond offset {position}, but it ends at {end}")
 
 
 class TransactionalBatch(BatchBuilder):  # type: ignore[misc]
-    """aiokafka's batch with a leaner way in: its `append` takes a third of what a small output costs."""
+    """aiokafka's record batch with a faster `add`: aiokafka's `append` takes a third of the time of a small output."""
 
     def add(self, timestamp_ms: int, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> object | None:
+        """Add a record. Returns None if the batch is full."""
         metadata: object | None = self._builder.append(self._relative_offset, timestamp_ms, key, value, headers)
         if metadata is None:
             self.close()
@@ -201,46 +212,53 @@ class AiokafkaTaskProducer:
         self._compression = producer._message_accumulator._compression_type
 
     def create_batch(self) -> TransactionalBatch:
+        """A new, empty record batch."""
         return TransactionalBatch(self._batch_bytes_max, self._compression, is_transactional=1)
 
     async def begin(self) -> None:
+        """Begin a transaction."""
         with self._telling_the_cause():
             async with asyncio.timeout(self._timeout_s):
                 await self._producer.begin_transaction()
 
     async def send_batch(self, batch: RecordBatch, topic: str, partition: int) -> "asyncio.Future[Any]":
+        """Queue the batch; see `output.Sender`. Raises TopicsError if there is no such topic or partition."""
         known = self._producer.client.cluster.partitions_for_topic(topic)
         if known is None:
             try:
                 known = await self._producer.partitions_for(topic)
             except UnknownTopicOrPartitionError as error:
-                raise TopicsError(f"there is no topic {topic}; `rater topics apply` makes what is missing") from error
+                raise TopicsError(f"there is no topic {topic}; `rater topics apply` creates missing topics") from error
         if partition not in known:
-            raise TopicsError(f"topic {topic} has {len(known)} partitions, none of them is {partition}")
+            raise TopicsError(f"topic {topic} has {len(known)} partitions, but no partition {partition}")
         with self._telling_the_cause():
             future: asyncio.Future[Any] = await self._producer.send_batch(batch, topic, partition=partition)
         return future
 
     async def send_offsets(self, offsets: Mapping[TopicPartition, int], group_id: str) -> None:
-        if not offsets:  # due work moves no input
+        """Add the group's offsets to the transaction."""
+        if not offsets:  # due work doesn't move the input
             return
         with self._telling_the_cause():
             async with asyncio.timeout(self._timeout_s):
                 await self._producer.send_offsets_to_transaction(dict(offsets), group_id)
 
     async def commit(self) -> None:
+        """Commit the transaction. After a TimeoutError or a ConnectionError, its outcome is unknown."""
         with self._telling_the_cause():
             async with asyncio.timeout(self._timeout_s):
                 await self._producer.commit_transaction()
 
     async def abort(self) -> None:
+        """Abort the transaction."""
         async with asyncio.timeout(self._timeout_s):
             await self._producer.abort_transaction()
 
     async def close(self) -> None:
+        """Drop the producer, whatever it is doing. Never raises, never takes long."""
         if not await let_go(self._producer.stop()):
-            # InitProducerId of the next one fences what is left of it. `stop` waits for unsent batches; with the broker
-            # away its sender would go on for ever.
+            # `stop` waits for unsent batches; while no broker answers, its sender would run for ever. The InitProducerId of the
+            # next producer fences whatever remains.
             sender = self._producer._sender.sender_task
             if sender is not None:
                 sender.cancel()
@@ -249,7 +267,7 @@ class AiokafkaTaskProducer:
 
     @contextmanager
     def _telling_the_cause(self) -> Iterator[None]:
-        """Once its sender has failed, aiokafka answers that the call is not allowed now: raise what it has failed of."""
+        """Raise the error that ended aiokafka's sender. Without this, aiokafka only says that the call isn't allowed now."""
         try:
             yield
         except (AssertionError, IllegalOperation) as error:
@@ -260,7 +278,7 @@ class AiokafkaTaskProducer:
 
 
 async def _until_answered(ask: Callable[[], Awaitable[T]]) -> T:
-    """Ask again while a broker is away or does not know yet: aiokafka's admin asks one of them, and once."""
+    """Repeat a request while a broker is away or doesn't know the answer yet: aiokafka's admin client asks one broker, once."""
     while True:
         try:
             return await ask()

@@ -78,7 +78,7 @@ class Checkpoint:
         self.positions: dict[str, int] = {}
 
     async def open(self) -> dict[str, int]:
-        """Take the task over and restore its state. Returns where to read on: topic → next offset."""
+        """Take the task over and restore its state. Returns topic → next offset to read."""
         task, settings = self._task, self._settings
         self._producer = await self._broker.open_producer(task.transactional_id)
         self._store = self._open_store()
@@ -201,10 +201,7 @@ class Checkpoint:
             self._stats.gauges = self._measured.gauges()
 
     def _with_partitions(self, meta: Meta) -> Meta:
-        """A state belongs to a number of partitions:
-
-        with another number, the records of its keys would be in other partitions.
-        """
+        """Check the number of partitions: with another one, records would go to a different partition than their state."""
         now = self._task.partitions
         if now is not None and meta.partitions not in (None, now):
             raise TopicsError(

@@ -1,15 +1,13 @@
-"""Faust's consumer, reading batches: its group membership, assignor and thread, but none of its acks and
-commits.
+"""Faust's consumer, used to read batches. It keeps Faust's group membership, assignor and thread, but not its acks and commits.
 
-Faust runs aiokafka's consumer in a thread of its own, so that heartbeats go on while a batch is computed.
-`poll`, `seek` and `progress` are the ways in; they cross to that thread without Faust's method queue, whose
-promises are never resolved once it has been stopped or has crashed.
+Faust runs aiokafka's consumer in a thread of its own, so heartbeats continue while a batch is processed. The engine calls
+`poll`, `seek_to`, `heartbeat` and `check_membership`, which run in that thread. They don't use Faust's method queue, because
+its promises are never resolved once the queue has stopped or crashed.
 
-Where this departs from Faust (each by overriding a method, see the decision record on Faust's seams):
-- `_create_worker_consumer`: read_committed without `processing_guarantee="exactly_once"`, a short fetch
-  wait, no silent offset reset, and always Faust's co-partitioned assignor (it falls back to aiokafka's
-  round robin without tables).
-- `commit`, `force_commit`, `perform_seek` and the livelock detector do nothing: offsets are the checkpoint's.
+Differences from Faust, each made by overriding a method (docs/decisions/0012 lists all seams):
+- `_create_worker_consumer`: read_committed without `processing_guarantee="exactly_once"`, a short fetch wait, no silent offset
+  reset, and always Faust's co-partitioned assignor (an app without tables would get aiokafka's round robin).
+- `commit`, `force_commit` and the livelock detector do nothing, and `perform_seek` raises: the checkpoint owns the offsets.
 - Newly assigned partitions are paused until their task has been restored and seeks.
 """
 
@@ -43,7 +41,7 @@ _LEAVE_TIMEOUT_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """What one poll found: records by partition, and the position after them of every partition asked for."""
+    """The result of one poll: records by partition, and for every requested partition the position after them."""
 
     records: Mapping[TopicPartition, Sequence[Any]]
     positions: Mapping[TopicPartition, int]
@@ -51,15 +49,14 @@ class Polled:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a partition has been fetched. `end` is its last stable offset; None until a fetch since the
-    last seek."""
+    """How far a partition has been fetched. `end` is its last stable offset; None until it is fetched after the last seek."""
 
     position: int | None
     end: int | None
 
 
 class ConsumerOwner(Protocol):
-    """What the consumer needs of the app it belongs to, besides what Faust's own consumer does."""
+    """What the consumer needs of its app, in addition to what Faust's own consumer needs."""
 
     settings: EngineSettings
 
@@ -73,7 +70,7 @@ class ConsumerOwner(Protocol):
 
 
 class BatchRebalanceListener(driver.ConsumerRebalanceListener):
-    """Runs in the consumer's thread. aiokafka logs and forgets what it raises, so nothing here may."""
+    """Runs in the consumer's thread. Nothing here may raise an error: aiokafka would only log it."""
 
     _thread: "BatchConsumerThread"
 
@@ -84,19 +81,18 @@ class BatchRebalanceListener(driver.ConsumerRebalanceListener):
     async def _revoke(self, revoked: set[Any]) -> None:
         if not (revoked and self._thread.is_put_out()):
             await super().on_partitions_revoked(revoked)
-        if revoked and self._thread.is_put_out():  # perhaps only while the tasks were being closed
+        if revoked and self._thread.is_put_out():  # may have happened while the tasks were being closed
             await self._end_membership()
 
     async def _end_membership(self) -> None:
-        """End a static member that the group has put out, instead of letting it join again.
+        """End a static member that the group has removed, instead of letting it join again.
 
-        Its session has run out or another worker has come under its id. aiokafka's heartbeats don't carry
-        the id, so it can't tell, and joining again would put the other worker out, which would put this one
-        out, and so on. Being cancelled is the only answer to a rebalance after which aiokafka doesn't send
-        JoinGroup.
+        Either its session timed out, or another worker uses its id. aiokafka's heartbeats don't carry the id, so they can't
+        tell which. If this worker joined again, it would remove the other worker, which would then remove this one, and so on.
+        Raising CancelledError is the only way to keep aiokafka from sending JoinGroup after a rebalance.
         """
         instance_id = self._thread.app.settings.instance_id
-        lost = FencedError(f"the group has put {instance_id} out: its session ran out, or another worker has its id")
+        lost = FencedError(f"the group has removed {instance_id}: its session timed out, or another worker uses its id")
         self._thread.parent_loop.call_soon_threadsafe(self._thread.app.fail, lost)
         raise asyncio.CancelledError
 
@@ -107,7 +103,7 @@ class BatchRebalanceListener(driver.ConsumerRebalanceListener):
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
-    """The thread around aiokafka's consumer."""
+    """The thread that runs aiokafka's consumer."""
 
     app: ConsumerOwner  # type: ignore[assignment]
     _poll: "asyncio.Task[Polled] | None" = None
@@ -134,30 +130,30 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             session_timeout_ms=settings.session_timeout_ms,
             heartbeat_interval_ms=settings.heartbeat_interval_ms,
             rebalance_timeout_ms=settings.rebalance_timeout_ms,
-            # A JoinGroup is answered when all members have come, so its request must outlive the rebalance.
+            # JoinGroup is answered when all members have joined, so the request must be allowed to take as long as a rebalance.
             request_timeout_ms=settings.rebalance_timeout_ms + _REQUEST_MARGIN_MS,
-            # aiokafka leaves the group when nobody polls. A long restore doesn't poll; the watchdog looks
-            # after stalls.
+            # aiokafka would leave the group after a while without a poll, and a long restore doesn't poll. The watchdog
+            # detects stalls instead.
             max_poll_interval_ms=_NEVER_MS,
         )
 
     def hold(self, partitions: Iterable[TopicPartition]) -> None:
-        """Fetch nothing of `partitions`, newly assigned, until they are sought. In the consumer's thread.
+        """Pause newly assigned partitions until `seek_to` resumes them. Call it in the consumer's thread.
 
-        A poll that was asked for before the assignment may still be under way: what it knows of positions holds no more.
+        It also interrupts the poll in flight, whose positions are from before the assignment.
         """
         self.interrupt_poll()
         self._ensure_consumer().pause(*partitions)
 
     def is_put_out(self) -> bool:
-        """Whether this is a static member whose membership has been refused. In the consumer's thread."""
+        """Whether this is a static member that the group has removed. Call it in the consumer's thread."""
         return self.app.settings.instance_id is not None and not self._ensure_consumer()._coordinator.member_id
 
     def interrupt_poll(self) -> Mapping[TopicPartition, int]:
-        """End the poll in flight, if any, empty-handed: what it would find is not its caller's any more.
+        """Make the poll in flight, if there is one, return without records, because its partitions or positions have changed.
 
-        Returns what it was asked for, to whoever interrupts it first. aiokafka moves on over transaction markers and goes on
-        waiting: an interrupted poll may have moved without a word.
+        Returns the positions that the poll expected; further calls for the same poll return nothing. The caller needs them
+        because the poll may already have moved a position: aiokafka skips transaction markers while it waits for records.
         """
         if self._poll is None or not self._poll.cancel():
             return {}
@@ -165,7 +161,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         return asked_for
 
     async def poll(self, wanted: Mapping[TopicPartition, int], timeout_s: float, records_max: int) -> Polled:
-        """In the consumer's thread: records of `wanted` (partition → expected position)."""
+        """Records of `wanted` (partition → expected position). Call it in the consumer's thread."""
         self._polled = wanted
         self._poll = asyncio.ensure_future(self._getmany(wanted, timeout_s, records_max))
         try:
@@ -178,26 +174,23 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             self._poll = None
 
     async def check_membership(self) -> None:
-        """In the consumer's thread: raise what has ended the membership.
+        """Raise the error that ended the group membership, if any. Call it in the consumer's thread.
 
-        aiokafka keeps it for whoever polls next, and a worker without partitions doesn't poll. A static member that comes
-        back after another one has come under its id is answered with a code that aiokafka doesn't know (82, fenced
-        instance id).
+        aiokafka keeps that error for the next poll, but a worker without partitions doesn't poll. If another worker has taken
+        the id of a static member, the broker answers with a code that aiokafka doesn't know (82, fenced instance id).
         """
         coordinator = self._ensure_consumer()._coordinator
-        if coordinator._coordination_task.cancelled():  # by BatchRebalanceListener, which has said why
+        if coordinator._coordination_task.cancelled():  # by BatchRebalanceListener, which has reported the error
             return
         try:
             coordinator.check_errors()
         except KafkaError as error:
             if self.app.settings.instance_id is not None and UnknownError.__name__ in str(error):
-                raise FencedError(
-                    f"the group does not let {self.app.settings.instance_id} in: another worker has its id"
-                ) from error
+                raise FencedError(f"the group refuses {self.app.settings.instance_id}: another worker uses its id") from error
             raise
 
     async def on_thread_stop(self) -> None:
-        # aiokafka's `stop` leaves the group first; what it can't stop after that ends with the process.
+        # aiokafka's `stop` leaves the group first. Anything it can't stop after that ends with the process.
         await let_go(super().on_thread_stop(), _LEAVE_TIMEOUT_S)
 
     async def _getmany(self, wanted: Mapping[TopicPartition, int], timeout_s: float, records_max: int) -> Polled:
@@ -207,15 +200,15 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         for tp in held:
             position = self._state(tp).position
             if position != wanted[tp]:
-                raise SkippedError(f"{tp}: fetching stands at {position}, the last records ended at {wanted[tp]}")
-        if not held:  # asked for no partition, aiokafka would return records of any
+                raise SkippedError(f"{tp}: the consumer is at offset {position}, but should be at {wanted[tp]}")
+        if not held:  # without partitions as arguments, aiokafka would return records of all
             await asyncio.sleep(timeout_s)
             return Polled({}, {})
         records = await consumer.getmany(*held, timeout_ms=int(timeout_s * 1000), max_records=records_max)
         return Polled(records, {tp: self._state(tp).position for tp in held if self._state(tp) is not None})
 
     async def seek_to(self, positions: Mapping[TopicPartition, int]) -> bool:
-        """In the consumer's thread: fetch from `positions` on. False if one is not assigned any more."""
+        """Fetch from `positions` on. False if one is no longer assigned. Call it in the consumer's thread."""
         if any(self._state(tp, positioned=False) is None for tp in positions):
             return False
         before = self.interrupt_poll()
@@ -228,12 +221,12 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         return True
 
     async def heartbeat(self) -> bool:
-        """In the consumer's thread: whether the coordinator answers that this member belongs to the group."""
+        """Whether the coordinator confirms this member. Call it in the consumer's thread."""
         coordinator = self._ensure_consumer()._coordinator
         return coordinator.coordinator_id is not None and bool(await coordinator._do_heartbeat())
 
     def progress(self, tp: TopicPartition) -> Progress:
-        """From any thread: attributes of aiokafka's own bookkeeping are read, nothing is awaited."""
+        """How far `tp` has been fetched. Call it from any thread: it only reads attributes of aiokafka's own state."""
         state = self._state(tp)
         if state is None:
             return Progress(None, None)
@@ -243,7 +236,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         return Progress(state.position, state.lso)
 
     def _state(self, tp: TopicPartition, *, positioned: bool = True) -> Any:
-        """aiokafka's state of an assigned partition; None if it isn't, or has no position yet."""
+        """aiokafka's state of a partition; None if it isn't assigned or has no position yet."""
         subscription = self._ensure_consumer()._subscription.subscription
         assignment = None if subscription is None else subscription.assignment
         if assignment is None or not assignment.active or tp not in assignment.tps:
@@ -253,7 +246,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
 
 
 class BatchConsumer(driver.Consumer):
-    """The consumer in the worker's loop; see the module."""
+    """The consumer, as the worker's event loop sees it."""
 
     RebalanceListener = BatchRebalanceListener
     app: ConsumerOwner  # type: ignore[assignment]
@@ -263,72 +256,82 @@ class BatchConsumer(driver.Consumer):
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def poll(self, wanted: Mapping[TopicPartition, int], timeout_s: float, records_max: int) -> Polled:
-        """Records of `wanted` (partition → expected position), `timeout_s` after now at the latest.
+        """Records of `wanted` (partition → expected position). Returns after `timeout_s` at the latest, even without records.
 
-        Raises SkippedError when a position isn't the expected one, InputLostError when the broker has
-        nothing there any more, and whatever ends the group membership.
+        Raises SkippedError if a position isn't the expected one, InputLostError if the broker no longer has records there, and
+        the error that ended the group membership, if any.
         """
         try:
             return await self._in_thread(lambda: self._thread.poll(wanted, timeout_s, records_max))
         except OffsetOutOfRangeError as error:
-            raise InputLostError(f"the broker has no record there any more: {error}") from error
+            raise InputLostError(f"the broker no longer has the records to be read next: {error}") from error
 
     async def seek_to(self, positions: Mapping[TopicPartition, int]) -> bool:
-        """Fetch from `positions` on. False if one of them is not assigned any more."""
+        """Fetch from `positions` on. False if one of them is no longer assigned."""
         return await self._in_thread(lambda: self._thread.seek_to(positions))
 
     async def check_membership(self) -> None:
-        """Raise what has ended the membership, if anything has."""
+        """Raise the error that ended the group membership, if any."""
         await self._in_thread(self._thread.check_membership)
 
     async def heartbeat(self) -> bool:
-        """Whether the group's coordinator, asked now, counts this member in."""
+        """Whether the group's coordinator confirms this member now."""
         return await self._in_thread(self._thread.heartbeat)
 
     def progress(self, tp: TopicPartition) -> Progress:
+        """How far `tp` has been fetched."""
         return self._thread.progress(tp)
 
     async def threadsafe_partitions_revoked(self, receiver_loop: asyncio.AbstractEventLoop, revoked: set[TP]) -> None:
+        """Have the worker's loop close the tasks; return when it has. Faust calls it in the consumer's thread."""
         del receiver_loop
         await self._in_worker_loop(lambda: self.on_partitions_revoked(revoked))
 
     async def threadsafe_partitions_assigned(
         self, receiver_loop: asyncio.AbstractEventLoop, assigned: set[TP], generation_id: int = 0
     ) -> None:
+        """Have the worker's loop open the tasks. Faust calls it in the consumer's thread."""
         del receiver_loop
         await self._in_worker_loop(lambda: self.on_partitions_assigned(assigned, generation_id))
 
     async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Does nothing: offsets are committed in the checkpoint's transactions."""
         del topics, start_new_transaction
         return False
 
     async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Does nothing; see `commit`."""
         del topics, start_new_transaction
         return False
 
     async def perform_seek(self) -> None:
-        raise FatalError("Faust must not seek: positions are the checkpoint's")
+        """Raises FatalError: only the engine seeks."""
+        raise FatalError("Faust must not seek: the checkpoint owns the positions")
 
     async def verify_all_partitions_active(self) -> None:
-        """The watchdog does this, from what has been committed instead of from Faust's acks."""
+        """Does nothing: the watchdog detects stalls, from committed offsets instead of Faust's acks."""
 
     async def _in_thread(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         thread_loop = cast(ConsumerThread, self._thread).thread_loop
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), thread_loop))
 
     async def _in_worker_loop(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """From the consumer's thread. Bounded: the thread must come to an end even if the worker's loop has
-        gone."""
+        """Run `call` in the worker's loop. Call it in the consumer's thread.
+
+        The wait is bounded, so that the thread ends even if the worker's loop no longer runs.
+        """
         timeout_s = self.app.settings.rebalance_timeout_ms / 1000 + _LISTENER_MARGIN_S
         done = asyncio.run_coroutine_threadsafe(call(), self.loop)
         try:
             async with asyncio.timeout(timeout_s):
                 await asyncio.wrap_future(done)
         except TimeoutError:
-            self.log.error("the worker did not answer to a rebalance within %s s", timeout_s)
+            self.log.error("the worker did not handle a rebalance within %s s", timeout_s)
 
 
 class BatchTransport(driver.Transport):
+    """Faust's aiokafka transport with a `BatchConsumer`."""
+
     Consumer = BatchConsumer
 
 

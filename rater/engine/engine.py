@@ -4,7 +4,7 @@ It has one task for every partition number of every task group that it is assign
 has the watchdog look after them. All of it runs in the worker's loop; only the consumer has a thread of its own.
 
 Rebalance. Every partition is revoked before a new assignment (aiokafka knows only the eager protocol). `revoke` returns when
-each task has committed its batch in flight or has given it up; a new assignment opens every task anew. So two workers never
+each task has committed its batch in flight or has given it up; a new assignment opens all of its tasks. So two workers never
 both believe that they own a task, except for a zombie, and a zombie is fenced.
 
 Feeding. A poll asks only for topics whose task has room. So a slow or restoring task delays no other task, and memory is
@@ -159,13 +159,13 @@ class Engine(Service):
         return sorted(self._assigned)
 
     def alive(self) -> bool:
-        """False if the worker can't be trusted to go on: it has failed, or a partition lags and does not move."""
+        """False if the worker can't be trusted to continue: it has failed, or a partition lags and makes no progress."""
         return not self.troubles()
 
     def troubles(self) -> list[str]:
         """Why it is not alive."""
         failed = [] if self.failure is None else [str(self.failure)]
-        return [*failed, *(f"{task} does not move" for task in self._watchdog.stalled)]
+        return [*failed, *(f"{task} makes no progress" for task in self._watchdog.stalled)]
 
     def missing(self) -> list[str]:
         """Why it is not ready: it needs an assignment (which may be empty), and every task of it restored."""

@@ -1,10 +1,10 @@
-"""What can go wrong in the engine, in two kinds.
+"""The engine's errors. There are two kinds.
 
-Fatal: the worker must end before it commits anything more, because what it believes and what the broker
-holds differ, or because nobody knows what happened. Everything that is not known to be harmless is fatal.
+Fatal: the worker must end before it commits anything more, because its view differs from the broker's or because it can't know
+what happened. Every error that is not known to be harmless is fatal.
 
-Retryable: the connection or the broker, not the data. The task is closed (its transaction aborted or
-fenced, its state dropped to what is committed) and opened anew, which checks everything again.
+Retryable: the fault is in the connection or the broker, not in the data. The task is closed (its transaction is aborted or
+fenced, and uncommitted state is discarded) and opened again, which repeats all checks.
 """
 
 from aiokafka import errors as kafka
@@ -27,7 +27,7 @@ __all__ = [
 
 
 class EngineError(Exception):
-    """Any error of the engine's own."""
+    """Base class of the engine's errors. It is retryable only where `is_retryable` says so."""
 
 
 class FatalError(EngineError):
@@ -35,7 +35,7 @@ class FatalError(EngineError):
 
 
 class FencedError(FatalError):
-    """Another worker has taken over this task's transactional id."""
+    """Another worker has taken over: it uses the task's transactional id or this worker's instance id."""
 
 
 class StateLostError(FatalError):
@@ -43,41 +43,39 @@ class StateLostError(FatalError):
 
 
 class InputLostError(FatalError):
-    """Records between the state's position and the first one the broker still has were never processed."""
+    """Input was lost: retention has deleted records that were never processed, or the topic was truncated or recreated."""
 
 
 class SkippedError(FatalError):
-    """The consumer's position is not where the last record left it: records were dropped on the way."""
+    """The consumer's position is not the offset after the last record: a record would be skipped or processed twice."""
 
 
 class TopicsError(FatalError):
-    """A topic is missing, or has not the number of partitions that its task group needs."""
+    """A topic is missing or can't be used, or its number of partitions is wrong."""
 
 
 class StoreError(FatalError):
-    """The local store can't be opened or written: the disk is full, or its folder is not ours. Nothing is lost, as
-    the changelog has it all."""
+    """The local store can't be opened or written, for example because the disk is full. The changelog still has all data."""
 
 
 class ProcessorFailedError(FatalError):
-    """The processor raised. Its batch has not been committed."""
+    """The agent raised an exception. Its batch has not been committed."""
 
 
 class CommitUnknownError(EngineError):
-    """The commit was asked for and no answer came: a new producer settles it and the offsets are read
-    again."""
+    """A commit got no answer, so it may or may not have happened. Opening the task again settles it."""
 
 
 class BrokerNotReadyError(EngineError):
-    """The broker answered without saying what was asked: asked again later, it will."""
+    """The broker gave no answer, or no complete one. A later request will get it."""
 
 
 class StoreBusyError(EngineError):
     """Another process has the local store open."""
 
 
-# The broker forgets a transactional id that has been idle for a week: nothing was in flight, a new
-# InitProducerId cures it.
+# InvalidProducerIdMapping: the broker forgets a transactional id after a week without use. Nothing was in flight then, and the
+# next InitProducerId registers it again.
 _HARMLESS = (
     BrokerNotReadyError,
     CommitUnknownError,
@@ -89,13 +87,13 @@ _HARMLESS = (
 
 
 def is_retryable(error: BaseException) -> bool:
-    """Whether closing the task and opening it anew is known to be the cure."""
+    """Whether closing the task and opening it again is known to help."""
     if isinstance(error, FatalError | kafka.ProducerFenced):
         return False
     if isinstance(error, _HARMLESS):
         return True
     if isinstance(error, kafka.KafkaError):
-        # aiokafka's sender wraps what ends it in a bare KafkaError.
+        # aiokafka's sender wraps the error that ends it in a plain KafkaError.
         cause = error.__cause__
         return bool(error.retriable) or (cause is not None and is_retryable(cause))
     return False

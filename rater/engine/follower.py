@@ -1,13 +1,12 @@
-"""Following a compacted topic: every record of it, from the first on, to one callback, in the partition's
-order.
+"""Follows compacted topics: passes all their records to one callback, from the first offset on, each partition in its order.
 
-For what every worker needs whole (a catalog). The follower has a consumer of its own, without a group. It
-is ready when it has read up to the ends that the topics had when it started; from then on it stays close
-behind. `barrier` waits until it has read what is there now, so that what was published before a call is
-seen by the call.
+It is for data that every worker needs in full, such as a catalog. The follower has its own consumer, without a consumer group.
+It is ready when it has read up to the ends that the topics had at its start. From then on it keeps reading. `barrier` waits
+until it has read everything that is in the topics now. So after a barrier, the callback has received whatever was published
+before it.
 
-What the callback raises ends the worker: a record it can't use is for the callback to deal with. A lost
-connection is retried.
+An exception in the callback ends the worker, so the callback must handle records that it can't use. After a lost connection the
+follower tries again.
 """
 
 import asyncio
@@ -33,7 +32,7 @@ _FETCH_WAIT_MS = 500
 
 
 class Follower:
-    """`start` returns when all topics have been read to their ends; `stop` may be called at any time."""
+    """Reads `topics` and passes their records to `on_record`. Implements `engine.BackgroundService`."""
 
     def __init__(self, settings: EngineSettings, topics: Sequence[str], on_record: Callable[[Record], None]) -> None:
         self._settings = settings
@@ -41,7 +40,7 @@ class Follower:
         self._on_record = on_record
         self._partitions: list[TopicPartition] = []
         self._consumer: Any = None
-        self._ends_consumer: Any = None  # its own connection: on the other a question waits behind the fetch in flight
+        self._ends_consumer: Any = None  # has its own connection: on the other one, a request waits behind the fetch in flight
         self._reading: asyncio.Task[None] | None = None
         self._moved = asyncio.Condition()
         self._reached: dict[TopicPartition, int] = {}
@@ -49,11 +48,15 @@ class Follower:
         self.ready = False
 
     async def start(self, on_fatal: Callable[[BaseException], None]) -> None:
+        """Return when all topics have been read to their ends. A later error that can't be retried goes to `on_fatal`.
+
+        Raises TopicsError if a topic is missing, BrokerNotReadyError if no broker answers in time.
+        """
         try:
             await self._connect()
         except TimeoutError as error:
             raise BrokerNotReadyError(
-                f"no answer about {', '.join(self._topics)} in {self._settings.broker_timeout_ms} ms"
+                f"no answer from the brokers about {', '.join(self._topics)} within {self._settings.broker_timeout_ms} ms"
             ) from error
         self._reading = asyncio.create_task(self._read(on_fatal), name=f"follow {', '.join(self._topics)}")
         await self.barrier()
@@ -61,6 +64,7 @@ class Follower:
         log.info("%s: read to the end, following", ", ".join(self._topics))
 
     async def stop(self) -> None:
+        """Stop reading. It may be called at any time."""
         reading, self._reading = self._reading, None
         if reading is not None:
             reading.cancel()
@@ -68,9 +72,9 @@ class Follower:
         await self._disconnect()
 
     async def barrier(self) -> None:
-        """Return when everything that is in the topics now has been given to the callback.
+        """Return when the callback has received everything that is in the topics now.
 
-        Raises BrokerNotReadyError when no broker says in time what is in them.
+        Raises BrokerNotReadyError if the brokers don't answer in time, FatalError if the follower has ended.
         """
         ends = await self._ends()
         self._catching_up += 1
@@ -80,7 +84,7 @@ class Follower:
         finally:
             self._catching_up -= 1
         if not self._is_past(ends):
-            raise FatalError(f"{', '.join(self._topics)} are not followed any more")
+            raise FatalError(f"{', '.join(self._topics)}: no longer followed")
 
     async def _ends(self) -> dict[TopicPartition, int]:
         try:
@@ -89,7 +93,7 @@ class Follower:
         except Exception as error:
             if not is_retryable(error):
                 raise
-            raise BrokerNotReadyError(f"no answer about the ends of {', '.join(self._topics)}") from error
+            raise BrokerNotReadyError(f"no answer from the brokers about the ends of {', '.join(self._topics)}") from error
         return ends
 
     def _is_past(self, ends: dict[TopicPartition, int]) -> bool:
@@ -109,7 +113,7 @@ class Follower:
                     log.warning("%s: %r, trying again", ", ".join(self._topics), error)
                     await asyncio.sleep(self._settings.retry_wait_ms_max / 1000)
         except Exception as error:  # noqa: BLE001 - whatever it is, it ends the worker
-            failure = error if isinstance(error, FatalError) else FatalError(f"following {self._topics}: {error!r}")
+            failure = error if isinstance(error, FatalError) else FatalError(f"following {', '.join(self._topics)}: {error!r}")
             failure.__cause__ = error if failure is not error else error.__cause__
             on_fatal(failure)
         finally:

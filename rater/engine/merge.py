@@ -1,12 +1,12 @@
-"""Merging the records of one task's topics by their timestamps.
+"""Merges the records of a task's topics by timestamp.
 
-A task reads one partition of each of its topics, in rank order. The next record is the head with the
-smallest timestamp; on a tie the topic of the lower rank goes first. Within a topic the order is never
-changed, whatever its timestamps. So the merge of complete topics depends on their contents alone, not on
-how they were fetched: replaying the same log gives the same order.
+A task reads one partition of each of its topics. Of the first records of all queues, the one with the smallest timestamp comes
+next; if timestamps are equal, the one of the topic with the lower rank (its index). Within a topic the order never changes,
+whatever the timestamps. So the order of complete topics depends only on their contents, not on how they were fetched: a replay
+of the same log gives the same order.
 
-For that, every head must be known. A topic that has run dry but may have more (`may_have_more`) stops the
-merge.
+This only works if the first record of every queue is known. So the merge stops at an empty queue that may get more records
+(`may_have_more`).
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,7 @@ R = TypeVar("R", bound=Record)
 
 
 def merge(queues: Sequence[Sequence[R]], may_have_more: Sequence[bool], limit: int) -> tuple[list[R], list[int]]:
-    """Up to `limit` records of `queues` (rank order) in processing order, and how many were taken of each
-    queue."""
+    """Up to `limit` records of `queues` (in rank order) in processing order, and how many of them come from each queue."""
     taken = [0] * len(queues)
     filled = [rank for rank, queue in enumerate(queues) if queue]
     if not filled or any(more and not queue for queue, more in zip(queues, may_have_more, strict=True)):
@@ -46,8 +45,10 @@ def merge(queues: Sequence[Sequence[R]], may_have_more: Sequence[bool], limit: i
 
 
 def _run_end(queue: Sequence[Record], start: int, end: int, rank: int, bound: tuple[int, int]) -> int:
-    """Where, from `start` on, the first record of `queue` stands that comes after `bound`, another queue's
-    head."""
+    """The index of the first record of `queue[start:end]` that comes after `bound`; `end` if there is none.
+
+    `bound` is the timestamp and rank of another queue's first record.
+    """
     bound_ms, bound_rank = bound
     if rank < bound_rank:
         bound_ms += 1

@@ -1,11 +1,9 @@
 """The sink: a batch's output records, packed for the broker as they are emitted.
 
-Records are put into Kafka record batches at once (aiokafka's batch API), which is several times
-cheaper than sending them one by one. They are sent only with the batch's transaction, all to the task's own
-partition number.
+`emit` puts each record straight into a Kafka record batch (aiokafka's batch API). This is several times cheaper than sending
+records one by one. They are sent only with the batch's transaction, all to the task's own partition number.
 
-Every send has a future of its own and every one is looked at: aiokafka's `flush` returns normally when a
-send has failed.
+Every send has its own future, and every future is checked: aiokafka's `flush` returns normally even if a send has failed.
 """
 
 import asyncio
@@ -24,25 +22,30 @@ _NO_HEADERS: list[tuple[str, bytes]] = []
 
 
 class RecordBatch(Protocol):
-    """One Kafka record batch in the making."""
+    """A Kafka record batch that is being filled."""
 
     def add(self, timestamp_ms: int, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> object | None:
-        """None when the batch is full; an empty batch takes a record of any size."""
+        """Add a record. Returns None if the batch is full. An empty batch accepts a record of any size."""
 
-    def record_count(self) -> int: ...
+    def record_count(self) -> int:
+        """How many records have been added."""
 
 
 class Sender(Protocol):
-    """What the outbox needs of a producer; see `kafka.TaskProducer`."""
+    """What the outbox needs of a producer; see `broker.TaskProducer`."""
 
-    def create_batch(self) -> RecordBatch: ...
+    def create_batch(self) -> RecordBatch:
+        """A new, empty record batch."""
 
     async def send_batch(self, batch: RecordBatch, topic: str, partition: int) -> "asyncio.Future[Any]":
-        """Queue the batch; the future holds the metadata of its first record, or why it failed."""
+        """Queue the batch. The future returns the metadata of its first record, or raises why the send failed."""
 
 
 class Outbox:
-    """Implements `api.Sink` for one task; `queue` empties it into the open transaction."""
+    """Implements `api.Sink` for one task. `queue` moves its records into the open transaction.
+
+    `records` is how many records it holds.
+    """
 
     def __init__(self, sender: Sender, partition: int) -> None:
         self._sender = sender
@@ -59,6 +62,7 @@ class Outbox:
         timestamp_ms: int,
         headers: Headers = (),
     ) -> None:
+        """Add a record to the batch's outputs."""
         header_list = list(headers) if headers else _NO_HEADERS
         batch = self._open.get(topic)
         if batch is None:
@@ -71,7 +75,7 @@ class Outbox:
         self.records += 1
 
     async def queue(self, last_topic: str, last_records: Iterable[tuple[bytes, bytes | None]]) -> "Sends":
-        """Hand everything over to the producer, and `last_records` to `last_topic` after it."""
+        """Hand all records to the producer, then `last_records` (key, value) for `last_topic`. This empties the outbox."""
         timestamp_ms = time.time_ns() // 1_000_000
         for key, value in last_records:
             self.emit(last_topic, key, value, timestamp_ms)
@@ -81,7 +85,7 @@ class Outbox:
         last = self._open[last_topic]
         self._full, self._open, self.records = {}, {}, 0
         futures: dict[RecordBatch, asyncio.Future[Any]] = {}
-        # Topics by turns: the broker takes one record batch a partition at a time.
+        # Topics take turns: the broker accepts one record batch per partition at a time.
         for turn in zip_longest(*queues):
             for topic, batch in filter(None, turn):
                 futures[batch] = await self._sender.send_batch(batch, topic, self._partition)
@@ -91,16 +95,16 @@ class Outbox:
 
 @dataclass(frozen=True, slots=True)
 class Sends:
-    """Record batches on their way to the broker."""
+    """Record batches that are being sent. `last` is the last batch of the topic that was given last."""
 
     futures: dict[RecordBatch, "asyncio.Future[Any]"]
     last: RecordBatch
 
     async def acknowledged(self) -> int | None:
-        """Return when the broker has acknowledged every one of them.
+        """Wait until the broker has acknowledged every record batch.
 
-        Returns the offset after the last record, None when the broker didn't say. Raises the first error of any
-        send, after all have come to an end.
+        Returns the offset after the last record; None if the broker didn't tell it. If sends have failed, raises the error of
+        the first one, after all sends have ended.
         """
         await asyncio.wait(self.futures.values())
         for future in self.futures.values():
@@ -110,6 +114,6 @@ class Sends:
 
 
 def _observe(send: "asyncio.Future[Any]") -> None:
-    """Keep asyncio from reporting the error of a send that nobody waits for any more."""
+    """Mark the error of a send as seen: asyncio would report it if nothing waits for the send any longer."""
     if not send.cancelled():
         send.exception()

@@ -1,18 +1,16 @@
 """One task's state as a batch sees it: the committed rows under an overlay of the batch's own writes.
 
-Nothing reaches the store before the batch has committed: `changes` says what the transaction must carry and
-what the store takes afterwards. If the batch fails, this object is dropped with its overlay.
+Nothing reaches the store before the batch has committed. `changes` returns what the transaction must contain and what the store
+must write afterwards. If the batch fails, this object is discarded with its overlay.
 
-How rows are kept, in the changelog and in the store (a changelog record and a store row look the same but
-for segments):
+The rows, as key, value and meaning. They are the same in the changelog and in the store, except where noted:
 
-    b"r" + key                  0x00 + value         a row written by `put`
-    b"r" + key                  0x01 + day + value   a row written by `append` (in the store only)
-    b"s" + day + number         rows of a segment    in the changelog: the rows; in the store: their keys
-    b"m"                        Meta                 next input offsets, written by every batch
+    b"r" + key              0x00 + value          a row written by `put`
+    b"r" + key              0x01 + day + value    a row written by `append` (only in the store)
+    b"s" + day + number     a segment             in the changelog: its rows; in the store: their keys
+    b"m"                    Meta                  the next input offsets, written by every batch
 
-The meta row makes the state tell by itself how far the input has been processed: it is the truth, the
-group's committed offsets are a check on it.
+So the state itself says how far the input has been processed. The group's committed offsets only check it.
 """
 
 import struct
@@ -39,8 +37,11 @@ _SWEEP_SEGMENTS_MAX = 100
 
 
 class Meta(msgspec.Struct, frozen=True):
-    """`positions`: topic → next input offset. `segments`: segments ever written. Days are since the epoch.
-    `partitions`: how many the topics had, where that is fixed."""
+    """The row that every batch writes.
+
+    `positions`: topic → next input offset. `segments`: how many segments have ever been written. `expired_before_day`: rows of
+    earlier days (since the epoch) may be forgotten. `partitions`: the number of partitions of the topics, if it is fixed.
+    """
 
     positions: dict[str, int]
     segments: int = 0
@@ -50,8 +51,7 @@ class Meta(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What one batch changes: `changelog` goes into its transaction, `rows` into the store after the
-    commit."""
+    """The changes of one batch: `changelog` for its transaction, `rows` for the store after the commit. None deletes a row."""
 
     changelog: list[tuple[bytes, bytes | None]]
     rows: dict[bytes, bytes | None]
@@ -59,7 +59,7 @@ class Changes:
 
 
 class BatchState:
-    """Implements `api.State`. `changes` ends a batch; `committed` starts the next one on top of it."""
+    """Implements `api.State`. `changes` ends a batch; `committed` starts the next one."""
 
     def __init__(self, store: LocalStore, meta: Meta) -> None:
         self._store = store
@@ -71,6 +71,7 @@ class BatchState:
         self._swept = False
 
     def get(self, key: bytes) -> bytes | None:
+        """The row of `key`; None if there is none."""
         written = self._writes.get(key, _MISSING)
         if written is not _MISSING:
             return written  # type: ignore[return-value]
@@ -78,6 +79,7 @@ class BatchState:
         return None if row is None else _value(row)
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The rows of `keys` in their order; None where there is no row."""
         writes, stored = self._writes, self._stored
         found: list[bytes | None] = []
         add = found.append
@@ -90,33 +92,38 @@ class BatchState:
         return found
 
     def put(self, key: bytes, value: bytes) -> None:
+        """Write a row. Raises ValueError if this batch has appended it."""
         if key in self._days:
-            raise ValueError(f"{key!r} was appended: it can't be put as well")
+            raise ValueError(f"{key!r} has been appended, so it can't be put as well")
         self._writes[key] = value
 
     def append(self, day: int, key: bytes, value: bytes) -> None:
+        """Write a row that may expire with the bucket `day` (days since the epoch)."""
         self._writes[key] = value
         self._days[key] = day
 
     def delete(self, key: bytes) -> None:
+        """Delete a row. Raises ValueError if it has been appended."""
         row = self._stored(_ROW + key)
         if key in self._days or (row is not None and row[:1] == _APPENDED):
-            # Its segment would bring it back when the state is rebuilt.
-            raise ValueError(f"{key!r} was appended: it expires, it can't be deleted")
+            # Its segment would restore it when the state is rebuilt.
+            raise ValueError(f"{key!r} has been appended: it expires and can't be deleted")
         self._writes[key] = None
 
     def expire(self, before_day: int) -> None:
+        """Allow rows appended to days before `before_day` to be forgotten. An earlier day than before changes nothing."""
         if self._expired_before_day is None or before_day > self._expired_before_day:
             self._expired_before_day = before_day
             self._swept = False
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Rows whose key starts with `prefix`, in key order."""
         written = {key: value for key, value in self._writes.items() if key.startswith(prefix)}
         stored = ((key[1:], _value(row)) for key, row in self._store.scan(_ROW + prefix))
         return _merge_rows(stored, written)
 
     def changes(self, positions: Mapping[str, int]) -> Changes:
-        """The batch's changes, with `positions` (topic → next offset) as the input's new ones."""
+        """The changes of this batch. `positions` (topic → next offset) are the input positions after it."""
         changelog: list[tuple[bytes, bytes | None]] = []
         rows: dict[bytes, bytes | None] = {}
         appended: dict[int, dict[bytes, bytes]] = {}
@@ -143,7 +150,7 @@ class BatchState:
             changelog.append((segment, None))
             rows[segment] = None
         if before is not None and any(day < before for day in appended):
-            self._swept = False  # what this batch appends late is for a later sweep
+            self._swept = False  # this batch appends rows that have expired already: a later sweep removes them
         meta = Meta(dict(positions), number, self._expired_before_day, self._meta.partitions)
         encoded = msgspec.json.encode(meta)
         changelog.append((META_KEY, encoded))
@@ -151,14 +158,13 @@ class BatchState:
         return Changes(changelog, rows, meta)
 
     def committed(self, changes: Changes) -> None:
-        """The batch of `changes` is in the store: start the next one with an empty overlay."""
+        """The batch has been committed and its changes are in the store: start the next batch with an empty overlay."""
         self._meta = changes.meta
         self._writes.clear()
         self._days.clear()
 
     def _sweep(self, rows: dict[bytes, bytes | None]) -> Iterable[bytes]:
-        """Stored segments that have expired, a bounded number; their rows are added to `rows` as
-        deletions."""
+        """Stored segments that have expired, a bounded number per batch. Deletions of their rows are added to `rows`."""
         if self._expired_before_day is None or self._swept:
             return []
         swept: list[bytes] = []
@@ -179,7 +185,7 @@ class BatchState:
 
 
 def apply_changelog(store: LocalStore, records: Iterable[tuple[bytes, bytes | None]], position: int) -> None:
-    """Bring `store` forward by changelog `records` (key, value), in order, up to `position`."""
+    """Apply changelog `records` (key, value), in order, to `store`, and move it to `position` (the next offset)."""
     rows: dict[bytes, bytes | None] = {}
     for key, value in records:
         if key[:1] != _SEGMENT:
@@ -203,7 +209,7 @@ def apply_changelog(store: LocalStore, records: Iterable[tuple[bytes, bytes | No
 
 
 def read_meta(store: LocalStore) -> Meta | None:
-    """The meta row; None in a state that has never committed a batch."""
+    """The meta row; None if no batch has been committed yet."""
     encoded = store.get(META_KEY)
     return None if encoded is None else msgspec.json.decode(encoded, type=Meta)
 
@@ -217,7 +223,7 @@ def _value(row: bytes) -> bytes:
 
 
 def _rows_of(store: LocalStore, segment: bytes, keys: bytes) -> Iterator[bytes]:
-    """Store keys of the rows that still belong to `segment`'s day: a later append has moved the others."""
+    """Store keys of the rows that still belong to `segment`'s day. Later appends have moved the others to another day."""
     tag = _tag(segments.segment_day(segment))
     for key in segments.unpack_keys(keys):
         row = store.get(_ROW + key)

@@ -1,12 +1,12 @@
-"""The record queues of one task, and how batches are cut from them. The words are those of Kafka Streams.
+"""The record queues of one task, and how batches are cut from them. The terms are those of Kafka Streams.
 
-A task has one `RecordQueue` per input topic: what has been fetched and not been processed. Together they are its
+A task has one `RecordQueue` per input topic: records that have been fetched but not processed. Together they are its
 `PartitionGroup`.
 
-A queue is *dry* if it is empty and the broker is known to have nothing more for it. While a queue is empty but not dry, its
-next record could belong before the others' (see `merge`), so the batch stops there. That wait is bounded by `task_idle_s_max`
-(Kafka Streams: `max.task.idle.ms`; here RATER_MERGE_WAIT_MS_MAX): after that the queue no longer holds the others back, until
-it has records again or is dry.
+A queue is *dry* if the broker is known to have no more records for it. While a queue is empty but not dry, its next record may
+belong before records of the other queues (see `merge`), so the batch ends there. The wait is bounded by `task_idle_s_max`
+(Kafka Streams: `max.task.idle.ms`; here RATER_MERGE_WAIT_MS_MAX). After that, the queue no longer holds the others back, until
+it has had records again or is dry.
 """
 
 import asyncio
@@ -31,9 +31,10 @@ class InputSlice:
 
 @dataclass(slots=True)
 class RecordQueue:
-    """What has been fetched of one topic.
+    """The records of one topic that have been fetched but not taken.
 
-    `position` is the offset after it; `held_since_s`: since when it has held others back.
+    `position` is the offset after them. `held_since_s` is the time since when the queue has held others back; `given_up` says
+    that it has done so for too long. `bytes_held` counts the records' values.
     """
 
     topic: str
@@ -46,7 +47,11 @@ class RecordQueue:
 
 @dataclass
 class PartitionGroup:
-    """The queues of one task, in rank order. `is_dry(topic, position)`: whether the broker has nothing from there on."""
+    """The queues of one task, in rank order.
+
+    `is_dry(topic, position)` tells whether the broker is known to have no records from `position` on. `clock` returns seconds.
+    `waits_given_up` counts how often a queue has held others back for too long.
+    """
 
     topics: tuple[str, ...]
     records_max: int
@@ -59,11 +64,11 @@ class PartitionGroup:
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     def reset(self, positions: Mapping[str, int]) -> None:
-        """Empty, to be filled from `positions` (topic → offset) on."""
+        """Empty all queues. They are next filled from `positions` (topic → offset) on."""
         self._queues = {topic: RecordQueue(topic, positions[topic]) for topic in self.topics}
 
     def wanted(self) -> dict[str, int]:
-        """Topics that have room, with the position they are fetched from."""
+        """Topics with room in their queue → the position to fetch them from."""
         return {
             queue.topic: queue.position
             for queue in self._queues.values()
@@ -71,7 +76,7 @@ class PartitionGroup:
         }
 
     def add(self, topic: str, records: Sequence[Record], position: int) -> None:
-        """What was fetched of `topic`, and the position after it."""
+        """Append records fetched from `topic`. `position` is the offset after them."""
         queue = self._queues[topic]
         queue.position = position
         if records:
@@ -81,7 +86,7 @@ class PartitionGroup:
             self._arrived.set()
 
     def take(self) -> InputSlice | None:
-        """The records of the next batch; None if there are none yet."""
+        """Take the next batch; None if there is none yet."""
         queues = list(self._queues.values())
         may_have_more = [not self._is_dry(queue) for queue in queues]
         held_back = [queue for queue, more in zip(queues, may_have_more, strict=True) if more and not queue.records]
@@ -99,22 +104,20 @@ class PartitionGroup:
         return InputSlice(records, {queue.topic: self._next_offset(queue) for queue in queues})
 
     def positions(self) -> dict[str, int]:
-        """Where the input stands when everything fetched has been processed; only of use when nothing is
-        held."""
+        """Topic → the offset of the first record that has not been taken, or the position if the queue is empty."""
         return {queue.topic: self._next_offset(queue) for queue in self._queues.values()}
 
     def is_drained(self) -> bool:
-        """Whether nothing is held and the broker is known to hold nothing more."""
+        """Whether all queues are empty and the broker is known to have no more records."""
         return all(not queue.records and self.is_dry(queue.topic, queue.position) for queue in self._queues.values())
 
     def first(self, topic: str) -> Record | None:
-        """The first record of `topic` that was fetched and not taken."""
+        """The first record of `topic` that has been fetched but not taken; None if there is none."""
         queue = self._queues.get(topic)
         return queue.records[0] if queue is not None and queue.records else None
 
     async def wait(self, timeout_s: float) -> None:
-        """Return when something may have changed: records have come, or it is time to look at a queue
-        again."""
+        """Return when records have arrived, when it is time to check for dry queues again, or after `timeout_s`."""
         self._arrived.clear()
         if any(queue.records for queue in self._queues.values()):
             timeout_s = _DRY_POLL_S
@@ -125,6 +128,7 @@ class PartitionGroup:
             return
 
     def wake(self) -> None:
+        """Make `wait` return."""
         self._arrived.set()
 
     def _is_dry(self, queue: RecordQueue) -> bool:
@@ -144,7 +148,7 @@ class PartitionGroup:
         return waited
 
     def _cut(self, records: Sequence[Record], queues: Sequence[RecordQueue]) -> tuple[Sequence[Record], list[int]]:
-        """As many of `records` as fit in a batch, one at least."""
+        """As many of `records` as fit in a batch, but at least one; and how many that is of each queue."""
         total = 0
         count = 0
         for record in records:

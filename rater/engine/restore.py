@@ -1,4 +1,4 @@
-"""Restoring a task: its local store from the changelog, and where its input goes on.
+"""Restoring a task: its local store from the changelog, and the positions where its input continues.
 
 The store is a cache. It is brought forward from its own position to the changelog's end, or emptied first if it can't be. The
 state then says where the input stands; the group's committed offsets and the topics themselves only check that.
@@ -61,7 +61,7 @@ class Restore:
 
 
 class InputPositions:
-    """Where a task's input goes on: what the state says, checked against the group's offsets and the topics."""
+    """Where a task's input continues: the state's positions, checked against the group's offsets and the topics."""
 
     def __init__(self, task: TaskId, broker: Broker, *, accept_lost_input: bool) -> None:
         self._task = task

@@ -2,7 +2,7 @@
 
 The exit code is 0 if the worker was asked to end (SIGTERM, SIGINT); it then commits the batches in flight first. The exit code
 is 1 after a fatal error of any app: it is logged in one line, and the other apps end as if they had been asked to. In both
-cases the process ends within `shutdown_ms_max`; what hangs is left to the next InitProducerId.
+cases the process ends within `shutdown_ms_max`. A transaction that is still open then is aborted by the next InitProducerId.
 """
 
 import asyncio
@@ -29,14 +29,14 @@ __all__ = ["run_worker", "serve", "serve_all"]
 log = logging.getLogger(__name__)
 
 _BROKER_RETRY_S = 1.0
-_CLOSE_SHARE = 0.45  # of the time to shut down, for the batches in flight; the rest is for leaving while brokers are away
+_CLOSE_SHARE = 0.45  # of `shutdown_ms_max`, for the batches in flight. The rest is for leaving the group while brokers are away
 
-#: What runs in the process beside the apps, given them.
 Beside = Callable[[Sequence[EngineApp]], AbstractAsyncContextManager[None]]
+"""Makes, from the apps, the context in which they run: for what the process needs besides them, such as an HTTP endpoint."""
 
 
 async def serve(app: EngineApp, stop: asyncio.Event) -> None:
-    """Run the worker in the current loop until `stop` is set or it fails. Raises what made it fail."""
+    """Run the app in the current loop until `stop` is set or it fails. Raises the error that made it fail."""
     engine = app.engine
     waiting: list[asyncio.Future[Any]] = [asyncio.ensure_future(event.wait()) for event in (stop, app.failure.reported)]
     starting = asyncio.ensure_future(app.start())
@@ -60,10 +60,7 @@ async def serve(app: EngineApp, stop: asyncio.Event) -> None:
 
 
 async def serve_all(apps: Sequence[EngineApp], stop: asyncio.Event) -> None:
-    """Run workers side by side until `stop` is set or one of them ends, which ends them all.
-
-    Raises what made the first one fail.
-    """
+    """Run apps side by side until `stop` is set or one of them ends; then all end. Raises the error that made one fail."""
     serving = [asyncio.create_task(serve(app, stop), name=str(app.conf.id)) for app in apps]
     ended, _ = await asyncio.wait(serving, return_when=asyncio.FIRST_COMPLETED)
     stop.set()
@@ -74,15 +71,16 @@ async def serve_all(apps: Sequence[EngineApp], stop: asyncio.Event) -> None:
 
 @asynccontextmanager
 async def alone(apps: Sequence[EngineApp]) -> AsyncIterator[None]:
-    """Nothing beside the apps."""
+    """Runs nothing besides the apps."""
     del apps
     yield
 
 
 def run_worker(make_apps: Callable[[], Sequence[EngineApp]], beside: Beside = alone) -> int:
-    """Run the apps that `make_apps()` makes, inside the loop, until a signal ends them; returns the exit code.
+    """Run apps until a signal or an error ends them. Returns the exit code.
 
-    `beside` is entered before the broker is asked for and left after the last app has ended.
+    `make_apps` is called inside the loop. `beside` is entered before the first connection to a broker, and left after the last
+    app has ended.
     """
     return asyncio.run(_run(make_apps, beside))
 
@@ -102,16 +100,16 @@ async def _run(make_apps: Callable[[], Sequence[EngineApp]], beside: Beside) -> 
             await serve_all(apps, stop)
     except Exception as error:
         log.critical("the worker ends: %s: %s", type(error).__name__, error)
-        log.debug("what led to it", exc_info=error)
+        log.debug("the traceback of this error", exc_info=error)
         return 1
-    log.info("the worker has ended as asked")
+    log.info("the worker has ended as requested")
     return 0
 
 
 async def _reach_broker(settings: EngineSettings, stop: asyncio.Event) -> None:
-    """Return once a broker answers, or `stop` is set. Raises FatalError when none does for the broker timeout.
+    """Return once a broker answers or `stop` is set. Raises FatalError if none answers within the broker timeout.
 
-    Faust's consumer, started before one does, ends in a heap of tracebacks.
+    If Faust's consumer were started without a broker, it would end with several tracebacks.
     """
     deadline_s = time.monotonic() + settings.broker_timeout_ms / 1000
     while not stop.is_set():
@@ -125,7 +123,7 @@ async def _reach_broker(settings: EngineSettings, stop: asyncio.Event) -> None:
                 raise FatalError(f"Kafka at {settings.brokers} does not let us in: {explained(refused)}") from refused
             if time.monotonic() > deadline_s:
                 raise FatalError(
-                    f"no broker answers at {settings.brokers}: is Kafka up, and is that its address (RATER_BOOTSTRAP)?"
+                    f"no broker answers at {settings.brokers}: is Kafka running, and is this its address (RATER_BOOTSTRAP)?"
                 ) from error
         finally:
             await broker.stop()
@@ -135,8 +133,7 @@ async def _reach_broker(settings: EngineSettings, stop: asyncio.Event) -> None:
 
 
 def _on_stray_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """aiokafka leaves futures of what it has failed behind; the failure itself has come up where it was
-    awaited."""
+    """Don't report errors of aiokafka's abandoned futures: they have already been raised where the call was awaited."""
     if isinstance(context.get("exception"), KafkaError):
         log.debug("%s", context["message"], exc_info=context["exception"])
     else:
@@ -144,7 +141,7 @@ def _on_stray_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
 
 
 class _Deadline(threading.Thread):
-    """Ends the process when shutting down takes too long. A thread, as the loop may be what hangs."""
+    """Ends the process if shutting down takes too long. It is a thread, because the loop itself may hang."""
 
     def __init__(self, app: EngineApp) -> None:
         super().__init__(name="shutdown deadline", daemon=True)

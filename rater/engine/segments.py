@@ -1,8 +1,8 @@
-"""Segments: many expiring index rows packed in one changelog record.
+"""Segments: many expiring index rows packed into one changelog record.
 
-A segment holds rows of one day bucket, appended by one batch. Its key sorts by day and is used once, so
-compaction keeps every segment until the sweep writes its tombstone. Rows are packed as a MessagePack map;
-packing and unpacking run in C.
+A segment holds rows of one day bucket that one batch has appended. Segment keys sort by day and are never used again, so
+compaction keeps every segment until the sweep writes its tombstone. Rows are packed as a MessagePack map: packing and unpacking
+run in C.
 """
 
 import struct
@@ -25,7 +25,7 @@ SEGMENT_BYTES_MAX = 500_000
 
 _KEY = struct.Struct(">cIQ")
 _PREFIX = b"s"
-_DAY_SHIFT = 2**31  # days before 1970 sort before those after
+_DAY_SHIFT = 2**31  # makes days before 1970 sort before the later ones
 _ROW_OVERHEAD_BYTES = 8
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -34,33 +34,38 @@ _decode_keys = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
 def segment_key(day: int, number: int) -> bytes:
-    """`number` is the task's own count of segments: it never repeats."""
+    """The changelog and store key of a segment. `number` is the task's count of segments, so no key repeats."""
     return _KEY.pack(_PREFIX, day + _DAY_SHIFT, number)
 
 
 def segment_day(key: bytes) -> int:
+    """The day bucket of a segment key, in days since the epoch."""
     day: int = _KEY.unpack(key)[1]
     return day - _DAY_SHIFT
 
 
 def pack(rows: Mapping[bytes, bytes]) -> bytes:
+    """A segment's rows, as they are written to the changelog."""
     return _encode(rows)
 
 
 def unpack(data: bytes) -> dict[bytes, bytes]:
+    """The rows that `pack` has packed."""
     return _decode_rows(data)
 
 
 def pack_keys(keys: Sequence[bytes]) -> bytes:
+    """The keys of a segment's rows, as they are written to the store."""
     return _encode(keys)
 
 
 def unpack_keys(data: bytes) -> list[bytes]:
+    """The keys that `pack_keys` has packed."""
     return _decode_keys(data)
 
 
 def split(rows: dict[bytes, bytes], bytes_max: int = SEGMENT_BYTES_MAX) -> Iterator[dict[bytes, bytes]]:
-    """`rows` in parts of at most `bytes_max` each; a row larger than that is a part of its own."""
+    """Split `rows` into parts of at most `bytes_max` each. A larger row becomes a part of its own."""
     size = sum(map(len, rows)) + sum(map(len, rows.values())) + _ROW_OVERHEAD_BYTES * len(rows)
     if size <= bytes_max:
         yield rows

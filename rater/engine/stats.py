@@ -1,7 +1,7 @@
-"""What is measured of a worker: written once per batch or once per second, read by the exporter (`rater/ops/metrics.py`).
+"""A worker's metrics. They are written once per batch or once per second, and read by the exporter (`rater/ops/metrics.py`).
 
-Counters count what was committed. They never go back: a task that was revoked and comes back continues from its own values.
-Momentary values (lag, gauges) are valid only while the task belongs to this worker.
+Counters count committed work. They never decrease: a task that is revoked and assigned again continues from its old values.
+Gauges, including the lag, are valid only while the task belongs to this worker.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ class MetricDefinition:
     """How a metric that an agent counts is exported. Declare it beside the code that counts.
 
     `key` is its short name in `Measured`, `name` its exported name. `scale` divides the counted value (1,000,000 for micros).
-    `begins_at_0`: label values, by label, that exist from the start, so that the first occurrence is seen as an increase.
+    `begins_at_0`: for each label, the values that are exported as 0 from the start, so that the first count is an increase.
     """
 
     key: str
@@ -39,7 +39,7 @@ class MetricDefinition:
 
 
 class BatchObserver(Protocol):
-    """Told of every batch with records, once it is over. It must not raise, and must not take long."""
+    """Called after every batch that has records. It must not raise, and must return quickly."""
 
     def __call__(
         self,
@@ -49,22 +49,25 @@ class BatchObserver(Protocol):
         stages_s: Sequence[float],
         error: BaseException | None,
     ) -> None:
-        """`began_ns`: since the epoch. `stages_s`: as `STAGES`; empty where an `error` ended it before its commit."""
+        """`began_ns` is since the epoch. `stages_s` has the seconds of each of `STAGES`; it is empty if there is an `error`."""
 
 
 class BatchHistograms:
-    """The batches of one engine, all tasks together."""
+    """Histograms over the batches of one engine, all tasks together."""
 
     def __init__(self) -> None:
-        self.records = _histogram("rater_batch_records", "Records a batch.", (), _RECORDS)
+        self.records = _histogram("rater_batch_records", "Records in a batch.", (), _RECORDS)
         self.age = _histogram(
-            "rater_record_age_seconds", "From a record's timestamp to its commit; the oldest of each batch.", (), _AGE_S
+            "rater_record_age_seconds", "Time from a record's timestamp to its commit; oldest record of each batch.", (), _AGE_S
         )
-        self.stage = _histogram("rater_batch_stage_seconds", "Time a batch, by stage.", ("stage",), _STAGE_S)
+        self.stage = _histogram("rater_batch_stage_seconds", "Time a batch takes, by stage.", ("stage",), _STAGE_S)
         self._stages = [self.stage.labels(stage) for stage in STAGES]
 
     def observe(self, records: int, age_s: float | None, stages_s: Sequence[float]) -> None:
-        """A transaction was committed. `age_s`: of its oldest record, if it has records; `stages_s`: as in `STAGES`."""
+        """Record a committed transaction.
+
+        `age_s` is the age of its first record; None if it has no records. `stages_s` has the seconds of each of `STAGES`.
+        """
         if age_s is not None:
             self.records.observe(records)
             self.age.observe(max(0.0, age_s))
@@ -74,7 +77,7 @@ class BatchHistograms:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """What of a topic is not processed: how many records, and how old the first of them is."""
+    """The records of a topic partition that are not processed: how many, and the age of the first one in seconds."""
 
     records: int
     seconds: float
@@ -82,7 +85,11 @@ class Lag:
 
 @dataclass(slots=True)
 class TaskStats:
-    """One task since it was first assigned. `engine`: the measurements that all tasks share."""
+    """Metrics of one task since it was first assigned. `engine` has those that all tasks share.
+
+    `ticks` counts transactions of due work. `restore_remaining` is in changelog offsets. `counts` and `gauges` are the agent's
+    own. `lag` is by topic. `stalled_s` is the time since the last commit while there is lag, else 0.
+    """
 
     engine: "EngineStats"
     input_records: Counter[str] = field(default_factory=Counter)
@@ -103,23 +110,25 @@ class TaskStats:
 
     @property
     def records(self) -> int:
+        """Records processed, all topics together."""
         return self.input_records.total()
 
     def observe_batch(
         self, partition: int, records: Sequence[Record], began_ns: int, stages_s: Sequence[float], error: BaseException | None
     ) -> None:
-        """A batch with records is over: committed, or ended by `error`."""
+        """Tell the observer that a batch with records has been committed, or was ended by `error`."""
         if self.engine.on_batch is not None:
             self.engine.on_batch(partition, records, began_ns, stages_s, error)
 
     @property
     def lag_records(self) -> int:
+        """Records not processed yet, all topics together."""
         return sum(lag.records for lag in self.lag.values())
 
 
 @dataclass(slots=True)
 class EngineStats:
-    """`tasks` by (group, partition)."""
+    """Metrics of one engine. `tasks` is by (group, partition), and `on_batch` the observer of batches, if there is one."""
 
     tasks: dict[tuple[str, int], TaskStats] = field(default_factory=dict)
     rebalances: int = 0
@@ -127,7 +136,7 @@ class EngineStats:
     histograms: BatchHistograms = field(default_factory=BatchHistograms)
 
     def task(self, group: str, partition: int) -> TaskStats:
-        """The task's own measurements, kept from one assignment to the next."""
+        """The task's metrics, created if necessary. They are kept from one assignment to the next."""
         found = self.tasks.get((group, partition))
         if found is None:
             found = self.tasks[group, partition] = TaskStats(self)
@@ -135,14 +144,17 @@ class EngineStats:
 
     @property
     def records(self) -> int:
+        """Records processed by all tasks."""
         return sum(task.records for task in self.tasks.values())
 
     @property
     def batches(self) -> int:
+        """Batches committed by all tasks."""
         return sum(task.batches for task in self.tasks.values())
 
     @property
     def lag_records(self) -> int:
+        """Records not processed yet, all tasks together."""
         return sum(task.lag_records for task in self.tasks.values())
 
 

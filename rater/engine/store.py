@@ -1,10 +1,10 @@
-"""Local stores: one partition's committed rows, as bytes, with the changelog position they stand at.
+"""Local stores: the committed rows of one partition, as bytes, with their changelog position.
 
-A store is a cache of the changelog. It takes rows only after their transaction has committed, and takes
-them together with the position in one atomic write, so whatever a crash leaves behind is a committed state.
-A store that belongs to another task, or can't be opened, is thrown away and rebuilt.
+A store is a cache of the changelog. Rows are written only after their transaction has committed, together with the changelog
+position and in one atomic write. So even after a crash a store holds a committed state. A store that belongs to another task or
+is broken is deleted and rebuilt.
 
-Rows here are encoded rows (see `state`); a value of None deletes.
+Rows here are encoded rows (see `overlay`); a value of None deletes a row.
 """
 
 import shutil
@@ -28,13 +28,13 @@ _WRITE_BUFFER_BYTES = 16 * 1024 * 1024
 _OPEN_FILES_MAX = 256
 _LOG_FILES_MAX = 2
 _SIZES = ("rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables")
-#: What RocksDB says when another process has the folder, and what says that the fault is not the store's own.
+# RocksDB's messages when another process has locked the folder, and when the disk is at fault instead of the store's files.
 _HELD = ("While lock file", "lock hold by current process")
 _OUTER_FAULTS = ("No space left", "quota exceeded", "File too large", "Permission denied", "Read-only", "Too many open files")
 
 
 class StoreIdentity(msgspec.Struct, frozen=True):
-    """Whose rows these are. A store of any other identity is foreign."""
+    """Which task the rows belong to. A store with another identity is foreign: its rows must not be used."""
 
     app_id: str
     group: str
@@ -49,34 +49,38 @@ class _Position(msgspec.Struct, frozen=True):
 
 
 class LocalStore(Protocol):
+    """What the engine needs of a store."""
+
     @property
     def position(self) -> int:
-        """Next changelog offset to apply; 0 when the store is new."""
+        """The next changelog offset to apply; 0 if the store is new."""
 
     @property
     def age_ms(self) -> int:
-        """Milliseconds since the last write; 0 when the store is new."""
+        """Milliseconds since the last write; 0 if the store is new."""
 
     @property
     def size_bytes(self) -> int:
-        """What it takes, on disk and in memory that is still to be written there."""
+        """Its size on disk, plus its rows in memory that are not on disk yet."""
 
-    def get(self, key: bytes) -> bytes | None: ...
+    def get(self, key: bytes) -> bytes | None:
+        """The row of `key`; None if there is none."""
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Rows whose key starts with `prefix`, in key order."""
 
     def write(self, rows: Mapping[bytes, bytes | None], position: int) -> None:
-        """Apply `rows` and move to `position`: both or neither."""
+        """Write `rows` and the new `position` atomically. Raises StoreError if that fails."""
 
     def clear(self) -> None:
-        """Back to an empty store at position 0."""
+        """Delete all rows and set the position to 0."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release its files and its lock."""
 
 
 class MemoryStore:
-    """Rows in a dict: for tests and for state that may be restored in full at every start."""
+    """Rows in a dict: for tests, and for a state that may be restored from the whole changelog at every start."""
 
     def __init__(self) -> None:
         self._rows: dict[bytes, bytes] = {}
@@ -93,7 +97,7 @@ class MemoryStore:
 
     @property
     def size_bytes(self) -> int:
-        return 0  # nothing beside the process's own memory
+        return 0  # nothing besides the process's own memory
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         for key in sorted(key for key in self._rows if key.startswith(prefix)):
@@ -112,11 +116,14 @@ class MemoryStore:
         self._position = 0
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: there are no files."""
 
 
 class RocksStore:
-    """Rows in RocksDB under `folder`. One process at a time: RocksDB holds a lock on the folder."""
+    """Rows in RocksDB in `folder`. RocksDB locks the folder, so one process at a time can open it.
+
+    Raises ValueError if the folder holds a store of another identity; use `open_store` to replace such a store.
+    """
 
     def __init__(self, folder: Path, identity: StoreIdentity, cache_bytes: int) -> None:
         self._folder = folder
@@ -127,15 +134,15 @@ class RocksStore:
     def _open(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._db = Rdict(str(self._folder), self._options)
-        # Look-ups are mostly of keys that are not there; one by one the bloom filter answers in 0.2 µs, in
-        # a list it takes 0.5 µs.
+        # Most look-ups are for keys that don't exist. The bloom filter answers a single one in 0.2 µs; in a list, each takes
+        # 0.5 µs.
         self.get = self._db.get
         held = self._db.get(_IDENTITY)
         if held is None:
             self._db.put(_IDENTITY, self._identity)
         elif held != self._identity:
             self._db.close()
-            raise ValueError(f"{self._folder} is the store of {held!r}, not of {self._identity!r}")
+            raise ValueError(f"{self._folder} belongs to {held!r}, not to {self._identity!r}")
         position = self._db.get(_POSITION)
         self._position = None if position is None else msgspec.json.decode(position, type=_Position)
 
@@ -184,17 +191,17 @@ class RocksStore:
 
 
 def open_store(folder: Path, identity: StoreIdentity, cache_bytes: int) -> RocksStore:
-    """The store in `folder`; a foreign or broken one is replaced by an empty one.
+    """Open the store in `folder`, or create it. A foreign or broken store is replaced by an empty one.
 
-    Raises StoreBusyError when another process holds it: that one is alive, and its files are not ours to
-    delete. Raises StoreError where no store can be made.
+    Raises StoreBusyError if another process has it open; its files must not be deleted. Raises StoreError if no store can be
+    created.
     """
     try:
         try:
             return RocksStore(folder, identity, cache_bytes)
         except Exception as error:  # rocksdict raises nothing narrower
             if any(sign in str(error) for sign in _HELD):
-                raise StoreBusyError(f"the store {folder} is held by another process") from error
+                raise StoreBusyError(f"another process has the store {folder} open") from error
             if isinstance(error, OSError) or any(sign in str(error) for sign in _OUTER_FAULTS):
                 raise
         with suppress(FileNotFoundError):
@@ -207,22 +214,22 @@ def open_store(folder: Path, identity: StoreIdentity, cache_bytes: int) -> Rocks
 
 
 def _advice(what: str) -> str:
-    return f"{what}. Give it room and rights there, or name another folder with RATER_DATA_DIR; nothing is lost"
+    return f"{what}. Free disk space and check the permissions, or set RATER_DATA_DIR to another folder; no data is lost"
 
 
 def _options(cache_bytes: int) -> Options:
     table = BlockBasedOptions()
     table.set_bloom_filter(10, block_based=False)
     table.set_block_cache(Cache(cache_bytes))
-    # Indexes and filters stay in memory, 1.5 bytes a row: one that does not fit a shard of the block cache would be read
-    # from disk for every look-up.
+    # Indexes and filters stay in memory, at 1.5 bytes per row. In the block cache, one that is larger than a shard of the cache
+    # would be read from disk for every look-up.
     table.set_cache_index_and_filter_blocks(False)
     options = Options(raw_mode=True)
     options.create_if_missing(create_if_missing=True)
     options.set_block_based_table_factory(table)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
-    # What is not there is asked for most: this way it is known without a search of what was written last.
+    # Most look-ups are for keys that don't exist: with this filter they need no search of the memtable.
     options.set_memtable_prefix_bloom_ratio(0.1)
     options.set_memtable_whole_key_filtering(whole_key_filter=True)
     options.set_max_open_files(_OPEN_FILES_MAX)

@@ -1,14 +1,13 @@
-"""A task's life: open, batch by batch, closed and opened anew after a retryable error, until it is stopped.
+"""The life of a task: it opens, processes batch after batch, is reopened after a retryable error, and runs until it is stopped.
 
-Each task runs in an asyncio task of its own and takes its next batch only when the last one is committed.
-So the tasks of one worker overlap: while one awaits the broker, another computes; and no task ever has two
-batches under way.
+Each task runs in its own asyncio task and takes its next batch only after the last one has been committed. So it has one batch
+in flight at most, and tasks overlap: while one waits for the broker, another computes.
 
-Due work (`api.TimedProcessor`) takes its turn between two batches, once the input has been read to its end,
-or after `_DUE_WAIT_S` of waiting for that. When it is due, the worker's clock says, which tests may move.
+Due work (`api.DueWork`) runs between two batches. It starts when the input has been read to its end, or after waiting
+`_DUE_WAIT_S` for that. The worker's clock decides what is due; tests can set it.
 
-Errors end in one of two ways (see `errors`): the task is closed and opened again, with a growing wait in
-between, or the worker is told to end.
+An error has one of two results (see `errors`): the task is closed and opened again after a wait that grows each time, or the
+worker ends.
 """
 
 import asyncio
@@ -39,7 +38,7 @@ _DUE_POLL_S = 0.02
 
 
 class TaskOwner(Protocol):
-    """What a task asks of the engine that owns it."""
+    """What a task needs of its engine."""
 
     settings: EngineSettings
     opening: asyncio.Semaphore
@@ -49,20 +48,20 @@ class TaskOwner(Protocol):
         """The clock for due work: now, in ms since the epoch."""
 
     async def seek(self, task: TaskId, positions: Mapping[str, int]) -> bool:
-        """Fetch from `positions` on. False if the task is not assigned any more."""
+        """Fetch from `positions` on. False if the task is no longer assigned."""
 
     async def is_member(self) -> bool:
-        """Whether the group's coordinator, asked now, still counts this worker in."""
+        """Whether the group's coordinator confirms this worker as a member now."""
 
     def has_room(self) -> None:
-        """A task can take more records than before."""
+        """Tell the engine that the task can take more records."""
 
     def fail(self, error: BaseException) -> None:
         """End the worker."""
 
 
 class Task:
-    """`start`, then `stop`. An error that ends the worker goes to the owner's `fail`."""
+    """One task of this worker. Call `start`, later `stop`. An error that must end the worker goes to the owner's `fail`."""
 
     def __init__(
         self,
@@ -87,10 +86,11 @@ class Task:
 
     @property
     def is_open(self) -> bool:
+        """Whether it has been restored and can take records."""
         return self.stats.open
 
     def reached(self, topic: str) -> tuple[int | None, int | None]:
-        """The first offset of `topic` that is not processed, and the timestamp of the record there; None: not known."""
+        """The first offset of `topic` that is not processed, and the timestamp (ms) of its record. None: not known."""
         first = next((record for record in self._in_flight if record.topic == topic), None) or self.queues.first(topic)
         if first is not None:
             return first.offset, first.timestamp
@@ -98,12 +98,12 @@ class Task:
         return (self.positions.get(topic) if fetched is None else fetched), None
 
     def start(self) -> None:
+        """Start opening the task and processing its input."""
         self._running = asyncio.create_task(self._run(), name=f"task {self.id}")
         self._running.add_done_callback(self._check_end)
 
     async def stop(self, timeout_s: float) -> bool:
-        """Finish and commit the batch under way, then close. After `timeout_s` give it up instead, and say
-        False."""
+        """Commit the batch in flight, then close. After `timeout_s` the batch is given up instead, and the result is False."""
         assert self._running is not None
         self._stopping.set()
         self.queues.wake()
@@ -115,7 +115,7 @@ class Task:
         return False
 
     def _check_end(self, running: "asyncio.Task[None]") -> None:
-        """What ends unasked, by an error or a cancellation from anywhere below, would stall in silence otherwise."""
+        """End the worker if the task has ended without `stop`: otherwise its partition would silently stand still."""
         if self._stopping.is_set():
             return
         error = asyncio.CancelledError() if running.cancelled() else running.exception()
@@ -148,7 +148,7 @@ class Task:
 
     async def _serve(self, checkpoint: Checkpoint) -> None:
         if not await self._open(checkpoint):
-            await self._stopping.wait()  # not ours any more: opening it again would fence its new owner
+            await self._stopping.wait()  # no longer assigned: opening it again would fence its new owner
             return
         idle_since_s = time.monotonic()
         self._due_since_s = None
@@ -172,7 +172,7 @@ class Task:
             self.moved_at_s = self.committed_at_s = idle_since_s = time.monotonic()
 
     async def _open(self, checkpoint: Checkpoint) -> bool:
-        """False if the task was stopped meanwhile, or isn't assigned any more."""
+        """False if the task has been stopped in the meantime or is no longer assigned."""
         opening = asyncio.create_task(self._open_in_turn(checkpoint))
         stopping = asyncio.create_task(self._stopping.wait())
         try:
@@ -189,7 +189,7 @@ class Task:
         self.queues.reset(positions)
         if not await self._owner.seek(self.id, positions):
             return False
-        log.info("%s: open, reading on from %s", self.id, positions)
+        log.info("%s: open, reading from %s", self.id, positions)
         self.positions = positions
         self.moved_at_s = time.monotonic()
         self.stats.open = True
@@ -207,7 +207,7 @@ class Task:
         return self.queues.is_drained() or now_s - self._due_since_s >= _DUE_WAIT_S
 
     def _idle_s(self, checkpoint: Checkpoint) -> float:
-        """How long to wait for records at most: not past what falls due."""
+        """How long to wait for records at most. Not longer than until the next due work."""
         due_ms = checkpoint.next_due_ms()
         if due_ms is None:
             return _IDLE_S
@@ -215,14 +215,18 @@ class Task:
         return min(_IDLE_S, max(_DUE_POLL_S, wait_s))
 
     def _positions_only(self, checkpoint: Checkpoint) -> InputSlice | None:
-        """An empty batch, when the input has moved over what holds no records, so that nobody takes that
-        for lag or, once retention has passed it, for records that were lost."""
+        """An empty batch if the input has moved past offsets without records, such as transaction markers; otherwise None.
+
+        If these offsets were never committed, they would count as lag, and as lost records once retention has deleted them.
+        """
         positions = self.queues.positions()
         return InputSlice((), positions) if positions != checkpoint.positions else None
 
     async def _wait_to_reopen(self, retry_wait_s: float) -> float:
-        """Wait, and then for the group to confirm us: to open is to fence, which only the partition's owner
-        may do."""
+        """Wait, then until the coordinator confirms this worker: opening fences, so only the partition's owner may do it.
+
+        Returns the next wait in seconds.
+        """
         while not self._stopping.is_set():
             await self._pause(retry_wait_s)
             retry_wait_s = min(2 * retry_wait_s, self._owner.settings.retry_wait_ms_max / 1000)

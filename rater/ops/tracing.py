@@ -1,8 +1,8 @@
-"""A span a batch, by OpenTelemetry, where its SDK is installed (the extra `tracing`) and `RATER_TRACING` asks for it.
+"""One OpenTelemetry span per batch, if `RATER_TRACING` is on. It needs OpenTelemetry's SDK (the extra `tracing`).
 
-A batch is what the rater does at once; a span a call would cost more than the call. The span links to the traces of its first
-calls that bear one (`traceparent`), and each rated call bears its call's own on. Faust's own instrumentation
-(`faust.contrib.opentelemetry`) hangs on streams and agents, which the engine stands in for.
+A span per call would cost more than rating the call. A batch's span links to the traces of its first calls that have a
+`traceparent` header, and each rated call has the same header as its call. Faust's own instrumentation
+(`faust.contrib.opentelemetry`) isn't used: it reads the headers of Faust's events, and here an event is a whole batch.
 """
 
 import importlib.util
@@ -27,13 +27,13 @@ _NS = 1_000_000_000
 
 
 def is_installed() -> bool:
-    """Whether the extra `tracing` is there."""
+    """Whether the extra `tracing` is installed."""
     return importlib.util.find_spec("opentelemetry.sdk") is not None
 
 
 @contextmanager
 def traced(apps: Sequence[EngineApp]) -> Iterator[None]:
-    """Export a span a batch of these apps until the end of the block; what is left is sent then."""
+    """Export a span for each batch of these apps. At the end of the block, spans that have not been sent are sent."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -52,7 +52,7 @@ def traced(apps: Sequence[EngineApp]) -> Iterator[None]:
 
 
 def spans_of(tracer: "Tracer", agent: str) -> BatchObserver:
-    """Makes a span of every batch it is told of."""
+    """An observer that makes a span of every batch. `agent` is the agent's name."""
     from opentelemetry.trace import SpanKind, Status, StatusCode
 
     def observe(
@@ -79,7 +79,7 @@ def spans_of(tracer: "Tracer", agent: str) -> BatchObserver:
 
 
 def _links(records: Sequence[Record]) -> "list[Link]":
-    """To the traces of the first records that have one."""
+    """Links to the traces of the first records that have one, at most `LINKS_MAX`."""
     from opentelemetry.trace import Link, get_current_span
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 

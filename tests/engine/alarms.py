@@ -1,6 +1,6 @@
-"""A worker with due work: every record sets an alarm at its own timestamp, every alarm goes off once.
+"""A worker with due work: every record sets an alarm at its own timestamp, and every alarm goes off once.
 
-Run as a program it is a worker process: `python alarms.py`, the rest from the environment (`RATER_…`).
+As a program it is a worker process: `python alarms.py`. Its settings come from the environment (`RATER_…`).
 """
 
 import heapq
@@ -16,11 +16,11 @@ from rater.engine.groups import TaskGroup
 from rater.engine.run import run_worker
 from rater.settings import Settings
 
-ALARMS_MAX = 40  # a tick: so that what is due at once takes several
+ALARMS_MAX = 40  # per tick, so that many alarms due at once take several ticks
 
 
 class Alarms:
-    """A row an alarm, keyed by due time; a heap over them. The value of a record is its alarm's id."""
+    """One row per alarm, keyed by due time, and a heap of them in memory. The value of a record is its alarm's id."""
 
     def __init__(self, prefix: str, partition: int, state: State, sink: Sink) -> None:
         self._state = state
@@ -65,7 +65,7 @@ def alarms_app(settings: Settings, clock_ms: Callable[[], int] = wall_clock_ms) 
 
     @app.agent(app.batches(group), name="alarms")
     async def alarms(stream: AsyncIterable[Batch]) -> None:
-        """Sets alarms, and lets them go off."""
+        """Sets alarms and sends those that are due."""
         async for batch in stream:
             async with batch as transaction:
                 if isinstance(batch, Tick):

@@ -1,4 +1,4 @@
-"""Input for the toy worker, and what must come of it."""
+"""Input for the toy worker, and a check of its output."""
 
 import random
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ def calls(partition: int, count: int, keys: int = 50, start: int = 0) -> list[In
 
 
 def totals(records: Iterable[InputRecord]) -> dict[bytes, int]:
-    """Sum a key, each id once."""
+    """The sum of amounts by key, each id counted once."""
     seen: set[str] = set()
     sums: dict[bytes, int] = {}
     for key, value, _ in records:
@@ -37,8 +37,7 @@ def totals(records: Iterable[InputRecord]) -> dict[bytes, int]:
 
 
 def check_rated(rated: Iterable[Any], given: list[InputRecord]) -> None:
-    """Every call came out once, each account's running totals are those of its calls in order, and end at
-    the sum."""
+    """Check that every call came out once, in order for its account, and that each account ends with the right total."""
     ids: list[str] = []
     last: dict[bytes, int] = {}
     count: dict[bytes, int] = {}
@@ -46,7 +45,7 @@ def check_rated(rated: Iterable[Any], given: list[InputRecord]) -> None:
         call = msgspec.json.decode(record.value)
         ids.append(call["id"])
         count[record.key] = count.get(record.key, 0) + 1
-        assert call["n"] == count[record.key], "no record of an account is missing, none comes twice"
+        assert call["n"] == count[record.key], "a record of the account is missing or comes twice"
         last[record.key] = call["total"]
     assert len(ids) == len(set(ids))
     assert set(ids) == {msgspec.json.decode(value)["id"] for _, value, _ in given}

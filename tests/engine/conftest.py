@@ -1,4 +1,4 @@
-"""A real broker for the engine's tests, and what they all start from."""
+"""A real broker for the engine's tests, and their common fixtures."""
 
 import itertools
 import os
@@ -21,7 +21,7 @@ def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def prefix() -> str:
-    """Topics and group of one test, its own on the shared broker."""
+    """A prefix for the topics and the group of one test, unique on the shared broker."""
     return f"e{os.getpid()}-{next(_numbers)}."
 
 

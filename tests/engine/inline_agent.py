@@ -1,4 +1,4 @@
-"""A stand-in for a Faust agent where there is no app: it processes every batch at once, in an asyncio task of its own."""
+"""A fake Faust agent for tests without an app: it processes every batch at once, each in its own asyncio task."""
 
 import asyncio
 from typing import Any
@@ -7,7 +7,7 @@ from rater.engine.batches import Batch, Tick
 
 
 class InlineAgent:
-    """Implements `Batches`. The memory has `process(records)`, and `tick(now_ms)` if it has due work."""
+    """Implements `Batches`. The memory must have `process(records)`, and `tick(now_ms)` if it has due work."""
 
     def __init__(self) -> None:
         self._handling: set[asyncio.Task[None]] = set()

@@ -1,4 +1,4 @@
-"""Small Kafka helpers of the engine's tests: make topics, fill them, read them committed."""
+"""Small Kafka helpers for the engine's tests: create topics, fill them, and read what is committed."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ OUTPUTS = ("rated", "states")
 async def make_topics(
     bootstrap: str, prefix: str, partitions: int, configs: Mapping[str, Mapping[str, str]] | None = None
 ) -> None:
-    """The toy worker's topics."""
+    """Create the toy worker's topics."""
     given = {"changelog": {"cleanup.policy": "compact"}, **(configs or {})}
     names = {prefix + name: given.get(name, {}) for name in (*INPUTS, *OUTPUTS, "changelog")}
     await create(bootstrap, list(names), partitions, names)
@@ -24,7 +24,7 @@ async def make_topics(
 async def create(
     bootstrap: str, names: Sequence[str], partitions: int, configs: Mapping[str, Mapping[str, str]] | None = None
 ) -> None:
-    """Create topics; return when the broker knows them all."""
+    """Create topics. Returns when the broker knows all of them."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
@@ -43,7 +43,7 @@ async def create(
 async def fill(
     bootstrap: str, topic: str, partition: int, records: Iterable[tuple[bytes | None, bytes | None, int]], **options: Any
 ) -> None:
-    """Put (key, value, timestamp_ms) records into one partition, in order."""
+    """Send records (key, value, timestamp in ms) to one partition, in order."""
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap, compression_type="lz4", max_batch_size=500_000, enable_idempotence=True, **options
     )
@@ -62,7 +62,7 @@ async def fill(
 
 
 async def read_all(bootstrap: str, topics: Sequence[str], partitions: int, level: str = "read_committed") -> list[Any]:
-    """Every record of `topics` up to the ends they have now, in partition order."""
+    """All records of `topics` up to their present ends, sorted by topic, partition and offset."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         isolation_level=level,
@@ -86,12 +86,13 @@ async def read_all(bootstrap: str, topics: Sequence[str], partitions: int, level
 
 
 async def committed(bootstrap: str, group_id: str) -> dict[TopicPartition, int]:
+    """The group's committed offsets; empty if it has none."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
         found = await admin.list_consumer_group_offsets(group_id)
         return {tp: held.offset for tp, held in found.items()}
-    except GroupCoordinatorNotAvailableError:  # the very first group: the broker is making its offsets topic
+    except GroupCoordinatorNotAvailableError:  # the first group of all: the broker is still creating its offsets topic
         return {}
     finally:
         await admin.close()

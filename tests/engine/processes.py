@@ -1,4 +1,4 @@
-"""Worker processes for tests: started, killed, asked to end."""
+"""Worker processes for tests: start them, kill them, ask them to end."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class WorkerProcess:
-    """One run of a worker program, the toy by default. Its log is appended to a file of its own."""
+    """One run of a worker program (by default the toy). Its log is appended to the file `log`."""
 
     def __init__(self, settings: Settings, log: Path, program: Path = TOY) -> None:
         given = settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
@@ -43,17 +43,17 @@ class WorkerProcess:
         self._process.send_signal(signal.SIGCONT)
 
     def wait(self, timeout_s: float) -> int:
-        """Exit code; raises TimeoutExpired."""
+        """Wait for the end and return the exit code. Raises TimeoutExpired."""
         return self._process.wait(timeout_s)
 
     def terminate(self) -> tuple[int, float]:
-        """SIGTERM: the exit code, and the seconds it took."""
+        """Send SIGTERM. Returns the exit code, and the seconds until the process ended."""
         started_s = time.monotonic()
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(30), time.monotonic() - started_s
 
     def end(self) -> None:
-        """Whatever state it is in."""
+        """Kill it if it is still running."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()

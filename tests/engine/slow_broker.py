@@ -1,4 +1,4 @@
-"""A TCP proxy before a broker: late, narrow, or cutting what passes through it."""
+"""A TCP proxy in front of a broker: it delays data, limits the bandwidth, or cuts connections."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ _CHUNK_BYTES = 16 * 1024
 
 
 class Proxy:
-    """`delay_s` passes before each piece of data goes on, `bytes_per_s` bounds each connection; both may be changed."""
+    """Delays each piece of data by `delay_s` and limits each connection to `bytes_per_s` (0: no limit). Both may be changed."""
 
     def __init__(self, target_port: int) -> None:
         self.port = 0
@@ -35,7 +35,7 @@ class Proxy:
         self.cut()
 
     def cut(self) -> None:
-        """End every connection at once, whatever is on its way."""
+        """Abort every connection at once, even in the middle of a message."""
         for writer in self._open:
             writer.transport.abort()
         self._open.clear()
@@ -61,7 +61,7 @@ class Proxy:
 
 @asynccontextmanager
 async def behind_proxy(folder: Path) -> AsyncIterator[tuple[Proxy, str]]:
-    """A broker that tells its clients to come through the proxy, and its bootstrap address there."""
+    """A broker whose clients connect through the proxy; the proxy, and the bootstrap address."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""The toy worker where no file may grow beyond FILE_BYTES_MAX: to a store it is a full disk."""
+"""The toy worker with a limit on file sizes (FILE_BYTES_MAX). For a store that is the same as a full disk."""
 
 import os
 import resource

@@ -1,4 +1,4 @@
-"""The checkpoint on a real broker: what it restores, what it refuses, what a failure leaves behind."""
+"""The checkpoint on a real broker: what it restores, what it refuses, and what a failure leaves behind."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -38,7 +38,7 @@ COUNT = 100
 
 
 class Bench:
-    """One task of a filled partition, opened and run by hand."""
+    """One task with a filled input partition. The test opens and runs its checkpoints."""
 
     def __init__(self, settings: Settings, kafka: Any) -> None:
         self.settings = settings
@@ -60,7 +60,7 @@ class Bench:
         )
 
     async def run(self, checkpoint: Checkpoint, start: int, end: int) -> None:
-        """Process calls `start` up to `end` as one batch."""
+        """Process calls from `start` to before `end` as one batch."""
         await checkpoint.run(self.records[start:end], {self.task.topics[1]: end})
 
     async def rated(self) -> int:
@@ -153,7 +153,7 @@ async def test_offsets_behind_the_state_do_not_make_it_process_anything_twice(be
 
 
 async def commit_by_hand(bench: Bench, offset: int) -> None:
-    """Commit an offset as some tool might, past the engine."""
+    """Commit an offset without the engine, as some tool might do."""
     producer = AIOKafkaProducer(bootstrap_servers=bench.settings.bootstrap, transactional_id="some-tool")
     await producer.start()
     async with producer.transaction():
@@ -163,7 +163,7 @@ async def commit_by_hand(bench: Bench, offset: int) -> None:
 
 
 class Failing:
-    """A Kafka whose producers fail at one step; everything else is the real one's."""
+    """A broker whose producers raise `error` at one step, before or `after` the real call. All else is the real broker's."""
 
     def __init__(self, kafka: AiokafkaBroker, step: str, error: Exception, *, after: bool = False) -> None:
         self._kafka = kafka
@@ -230,7 +230,7 @@ async def test_a_processor_that_raises_commits_nothing(bench: Bench) -> None:
     assert await bench.rated() == 0
 
 
-async def test_a_processor_that_waits_for_the_broker_in_vain_is_no_reason_to_end_the_worker(bench: Bench) -> None:
+async def test_an_agent_that_gets_no_answer_from_the_broker_raises_a_retryable_error(bench: Bench) -> None:
     class Waiting(Sums):
         async def process(self, records: Sequence[Record]) -> None:
             await super().process(records)
@@ -263,7 +263,7 @@ async def test_due_work_that_raises_commits_nothing(bench: Bench) -> None:
 
 
 class BrokenRecord:
-    """A record the toy processor can't read."""
+    """A record that the toy agent can't read."""
 
     value = b"no json"
 
@@ -286,7 +286,7 @@ async def test_an_older_owner_of_the_task_can_commit_nothing_more(bench: Bench) 
     assert await bench.rated() == 20
 
 
-async def test_a_record_larger_than_a_record_batch_is_sent_in_one_of_its_own(
+async def test_a_record_larger_than_a_record_batch_is_sent_in_its_own_batch(
     bootstrap: str, prefix: str, settings_of: Callable[..., Settings]
 ) -> None:
     roomy = {"max.message.bytes": "4000000"}

@@ -1,4 +1,4 @@
-"""Due work on a real broker: at its time, in transactions of its own, each once whatever happens to the worker."""
+"""Due work on a real broker: done at its time, in separate transactions, exactly once whatever happens to the worker."""
 
 import asyncio
 import random
@@ -21,7 +21,7 @@ HOUR_MS = 3_600_000
 
 
 class Clock:
-    """A clock that stands until it is moved."""
+    """A clock that only moves when a test moves it."""
 
     def __init__(self) -> None:
         self.now_ms = time.time_ns() // 1_000_000
@@ -64,7 +64,7 @@ async def test_an_alarm_goes_off_when_the_clock_reaches_it_and_not_before(
         assert [record.key for record in await until_gone_off(bootstrap, prefix, 2)] == [b"soon", b"later"]
 
 
-async def test_a_tick_carries_the_clocks_time_and_leaves_the_input_where_it_is(
+async def test_a_tick_has_the_clocks_time_and_does_not_move_the_input(
     bootstrap: str, prefix: str, settings_of: Callable[..., Settings]
 ) -> None:
     await make_topics(bootstrap, prefix, 1)

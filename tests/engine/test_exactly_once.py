@@ -1,4 +1,4 @@
-"""Exactly once on a real broker, whatever happens to the worker."""
+"""Exactly-once processing on a real broker, whatever happens to the worker."""
 
 import asyncio
 import random
@@ -22,7 +22,7 @@ DONE_TIMEOUT_S = 40.0
 
 @asynccontextmanager
 async def worker(settings: Settings) -> AsyncIterator[EngineApp]:
-    """The toy worker in this process, ended as SIGTERM would end it."""
+    """The toy worker in this process. At the end of the block it ends as after SIGTERM."""
     app = toy_app(settings)
     stop = asyncio.Event()
     serving = asyncio.create_task(serve(app, stop))
@@ -34,8 +34,10 @@ async def worker(settings: Settings) -> AsyncIterator[EngineApp]:
 
 
 async def until_committed(bootstrap: str, settings: Settings, counts: dict[str, int]) -> None:
-    """Wait until the group has committed `counts` records of each topic (without transactions in it), all
-    partitions."""
+    """Wait until the group has committed `counts` (topic → offset, summed over the partitions).
+
+    The input must not have transaction markers, so that offsets count records.
+    """
     deadline_s = time.monotonic() + DONE_TIMEOUT_S
     while time.monotonic() < deadline_s:
         done = await committed(bootstrap, settings.app_id)
@@ -73,11 +75,11 @@ async def test_every_record_counts_once_though_the_worker_is_killed_again_and_ag
 
 
 async def until_moving(bootstrap: str, settings: Settings, seconds: float) -> None:
-    """Return `seconds` after the group has committed something more than it had."""
+    """Return `seconds` after the group has committed more than at the start of this call."""
     before = await committed(bootstrap, settings.app_id)
     deadline_s = time.monotonic() + DONE_TIMEOUT_S
     while await committed(bootstrap, settings.app_id) == before:
-        assert time.monotonic() < deadline_s, "the worker does not move"
+        assert time.monotonic() < deadline_s, "the worker makes no progress"
         await asyncio.sleep(0.02)
     await asyncio.sleep(seconds)
 
@@ -127,11 +129,11 @@ async def test_a_worker_stopped_longer_than_its_session_is_fenced_and_ends(
         await fill(bootstrap, f"{prefix}calls", 0, given)
         await until_moving(bootstrap, settings, 0.1)
         zombie.pause()
-        # Its successor has the same identity and the same data folder, which the zombie still holds.
+        # Its successor has the same instance id and the same data folder, which the zombie still has locked.
         async with worker(settings) as successor:
             deadline_s = time.monotonic() + DONE_TIMEOUT_S
             while not successor.engine.stats.records:
-                assert time.monotonic() < deadline_s, "the successor does not move"
+                assert time.monotonic() < deadline_s, "the successor makes no progress"
                 await asyncio.sleep(0.05)
             zombie.resume()
             assert await asyncio.to_thread(zombie.wait, 20) == 1

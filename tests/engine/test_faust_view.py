@@ -1,4 +1,4 @@
-"""Faust's own view of a worker: its agents, its sensors, its command line; and what becomes of an agent that dies."""
+"""Faust's own view of a worker: its agents, sensors and command line. And an agent that dies ends the worker."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ RECORDS = 500
 
 
 class Seeing(Sensor):
-    """Notes every event that an agent takes, as (topic, partition, offset)."""
+    """Records every event that an agent takes, as (topic, partition, offset)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ async def test_sensors_see_every_batch_with_its_place(
     app.sensors.add(seeing)
     serving = asyncio.create_task(serve(app, stop))
     async with asyncio.timeout(30):
-        while app.engine.stats.records < RECORDS:  # noqa: ASYNC110 - the figures are what is tested
+        while app.engine.stats.records < RECORDS:  # noqa: ASYNC110 - the test needs this metric
             await asyncio.sleep(0.02)
     stop.set()
     await serving

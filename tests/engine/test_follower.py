@@ -1,4 +1,4 @@
-"""Following a compacted topic."""
+"""The follower: it reads compacted topics to their ends, and then everything published before a barrier."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -26,7 +26,7 @@ async def following(
         await follower.stop()
 
 
-async def test_everything_is_read_before_it_is_ready_and_what_follows_after_a_barrier(
+async def test_it_is_ready_once_it_has_read_everything_and_a_barrier_waits_for_new_records(
     bootstrap: str, prefix: str, settings_of: Callable[..., Settings]
 ) -> None:
     await make_topics(bootstrap, prefix, 2)
@@ -64,7 +64,7 @@ async def test_a_callback_that_raises_ends_the_worker(
 
     async with following(settings_of(), [f"{prefix}changelog"], refuse, failures) as follower:
         await fill(bootstrap, f"{prefix}changelog", 0, [(b"k", b"v", 1)])
-        with pytest.raises(Exception, match="not followed any more"):
+        with pytest.raises(Exception, match="no longer followed"):
             await follower.barrier()
     assert "KeyError" in str(failures[0])
 

@@ -1,5 +1,4 @@
-"""Merging two topics that were full before the worker started: the order must be that of their timestamps
-alone."""
+"""Two topics that were filled before the worker started are processed in the order of their timestamps."""
 
 import asyncio
 import random
@@ -20,7 +19,7 @@ COMMANDS, CALLS = 300, 20_000
 
 
 class Recorder:
-    """Keeps the order in which records come, and the order it is told to expect."""
+    """Appends each record to `seen`, as (timestamp, topic, offset), and sets `done` after `total` records."""
 
     def __init__(self, seen: list[tuple[int, str, int]], done: asyncio.Event, total: int) -> None:
         self._seen = seen
@@ -66,7 +65,7 @@ async def test_two_full_topics_are_processed_in_the_order_of_their_timestamps(
 ) -> None:
     await make_topics(bootstrap, prefix, 1)
     rng = random.Random(7)
-    # Few distinct milliseconds, so that commands and calls often tie.
+    # Few distinct timestamps, so that commands and calls often have the same one.
     commands_ms = sorted(rng.randrange(5000) for _ in range(COMMANDS))
     calls_ms = sorted(rng.randrange(5000) for _ in range(CALLS))
     await fill(bootstrap, f"{prefix}calls", 0, [(b"k", b"x" * 100, t) for t in calls_ms])

@@ -1,4 +1,4 @@
-"""When broker, disk or topics let the worker down: it says so in one clear line, and what is committed is right."""
+"""A slow broker, a full disk, a missing topic: the worker copes or ends with one clear line, and what it committed is right."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
-from rater.engine import engine
+from rater.engine import watchdog
 from rater.engine.app import EngineApp
 from rater.engine.errors import TopicsError
 from rater.engine.run import serve
@@ -23,7 +23,7 @@ from tests.engine.toy import toy_app
 
 SMALL_DISK = Path(__file__).with_name("small_disk.py")
 RECORDS = 2000
-BATCH_RECORDS = 100  # far more batches than cuts
+BATCH_RECORDS = 100  # so small that there are far more batches than cuts
 CUTS = 5
 
 
@@ -67,7 +67,7 @@ async def test_connections_cut_in_mid_stream_lose_and_repeat_nothing(prefix: str
     async with behind_proxy(tmp_path / "kafka") as (proxy, bootstrap):
         settings = slow_settings(bootstrap, prefix, tmp_path)
         given = await filled(bootstrap, prefix)
-        proxy.delay_s = 0.005  # so that every cut finds something on its way
+        proxy.delay_s = 0.005  # so that data is in flight at every cut
         async with worker(settings):
             for _ in range(CUTS):
                 await until_moving(bootstrap, settings, 0.0)
@@ -122,21 +122,21 @@ async def test_another_number_of_partitions_than_expected_is_refused(
     bootstrap: str, prefix: str, settings_of: Callable[..., Settings]
 ) -> None:
     await make_topics(bootstrap, prefix, 3)
-    with pytest.raises(TopicsError, match="have 3 partitions, and 2 are expected"):
+    with pytest.raises(TopicsError, match="have 3 partitions, but 2 are expected"):
         await serve(expecting(settings_of(), 2), asyncio.Event())
 
 
 async def test_partitions_that_are_added_while_it_runs_end_the_worker(
     bootstrap: str, prefix: str, settings_of: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_TOPICS_CHECK_S", 0.2)
+    monkeypatch.setattr(watchdog, "_TOPICS_EVERY_S", 0.2)
     await make_topics(bootstrap, prefix, 2)
     app = expecting(settings_of(), 2)
     serving = asyncio.create_task(serve(app, asyncio.Event()))
     await until_assigned(app, 2)
     async with admin_of(bootstrap) as admin:
         await admin.create_partitions({prefix + name: NewPartitions(3) for name in (*INPUTS, *OUTPUTS, "changelog")})
-    with pytest.raises(TopicsError, match="and 2 are expected"):
+    with pytest.raises(TopicsError, match="but 2 are expected"):
         await asyncio.wait_for(serving, 30)
 
 
@@ -144,7 +144,7 @@ async def test_partitions_that_are_added_while_it_runs_end_the_worker(
 async def test_a_topic_that_is_deleted_while_it_runs_ends_the_worker(
     bootstrap: str, prefix: str, settings_of: Callable[..., Settings], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_TOPICS_CHECK_S", 0.2)
+    monkeypatch.setattr(watchdog, "_TOPICS_EVERY_S", 0.2)
     await make_topics(bootstrap, prefix, 1)
     app = toy_app(settings_of())
     serving = asyncio.create_task(serve(app, asyncio.Event()))

@@ -1,4 +1,4 @@
-"""The agent of docs/how-to/write-an-agent.md: what the page shows is what runs, and it counts exactly once."""
+"""The agent of docs/how-to/write-an-agent.md: the page shows the code that runs, and the code counts exactly once."""
 
 import asyncio
 import importlib.util
@@ -30,7 +30,7 @@ def sample() -> ModuleType:
     return module
 
 
-def test_the_page_shows_the_agent_as_it_runs() -> None:
+def test_the_page_shows_the_code_of_the_sample() -> None:
     shown = PAGE.read_text().split("```python\n")[1].split("```")[0]
     assert shown in PROGRAM.read_text()
 
@@ -57,7 +57,7 @@ async def test_every_call_is_counted_once_though_the_worker_is_killed_again_and_
         try:
             async with asyncio.timeout(60):
                 enough = PARTITIONS * CALLS if life == KILLS else (life + 1) * PARTITIONS * CALLS // (KILLS + 2)
-                while len(await read_all(bootstrap, [counts], PARTITIONS)) < enough:  # noqa: ASYNC110 - what is written is what is tested
+                while len(await read_all(bootstrap, [counts], PARTITIONS)) < enough:  # noqa: ASYNC110 - the test needs the written records
                     await asyncio.sleep(0.05)
             if life == KILLS:
                 assert worker.terminate()[0] == 0

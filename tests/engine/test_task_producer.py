@@ -1,4 +1,4 @@
-"""A task's producer on a real broker."""
+"""A task's transactional producer on a real broker."""
 
 from collections.abc import Awaitable, Callable
 

@@ -1,4 +1,4 @@
-"""What is said of a worker that is there and does nothing, and of one that only looks so."""
+"""The watchdog: a worker that makes no progress is not alive; one that only seems to stand still is."""
 
 import asyncio
 import time
@@ -33,14 +33,14 @@ async def serving(settings: Settings) -> AsyncIterator[EngineApp]:
 
 async def until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
-        while not is_so():  # noqa: ASYNC110 - the figures are what is tested
+        while not is_so():  # noqa: ASYNC110 - the test is about values that change by themselves
             await asyncio.sleep(0.02)
 
 
-async def test_a_worker_that_reads_nothing_though_there_is_something_is_not_alive(
+async def test_a_worker_that_reads_nothing_though_there_are_records_is_not_alive(
     bootstrap: str, prefix: str, settings_of: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even its consumer knows of the records: the broker is asked apart from it."""
+    """Its consumer doesn't know of the records; the watchdog asks the broker separately."""
     await make_topics(bootstrap, prefix, 1)
     async with serving(settings_of(stall_ms_max=1000)) as app:
         await until(lambda: not app.engine.missing())
@@ -50,21 +50,19 @@ async def test_a_worker_that_reads_nothing_though_there_is_something_is_not_aliv
             return Polled({}, wanted)
 
         monkeypatch.setattr(BatchConsumer, "poll", find_nothing)
-        await asyncio.sleep(0.6)  # longer than the poll under way
+        await asyncio.sleep(0.6)  # longer than the poll in flight
         await fill(bootstrap, f"{prefix}calls", 0, calls(0, 10))
         await until(lambda: not app.engine.alive())
         stats = app.engine.stats.task("sums", 0)
         assert stats.lag[f"{prefix}calls"].records == 10
         assert stats.stalled_s > 1
-        assert app.engine.troubles() == ["sums[0] (lag 10, restoring 0) does not move"]
+        assert app.engine.troubles() == ["sums[0] (lag 10, restoring 0) makes no progress"]
         monkeypatch.undo()
         await until(app.engine.alive)
         await until(lambda: stats.records == 10)
 
 
-async def test_a_worker_without_anything_to_do_is_alive(
-    bootstrap: str, prefix: str, settings_of: Callable[..., Settings]
-) -> None:
+async def test_a_worker_without_work_is_alive(bootstrap: str, prefix: str, settings_of: Callable[..., Settings]) -> None:
     await make_topics(bootstrap, prefix, 1)
     async with serving(settings_of(stall_ms_max=1000)) as app:
         await until(lambda: not app.engine.missing())
@@ -102,15 +100,15 @@ async def test_a_long_restore_is_no_stall_and_not_ready(
         while app.engine.missing():
             assert app.engine.alive()
             await asyncio.sleep(0.05)
-        assert time.monotonic() - started_s > 1  # long enough to be taken for a stall
+        assert time.monotonic() - started_s > 1  # longer than `stall_ms_max`
         assert stats.restore_remaining == 0
         await until(lambda: stats.records == 10)
 
 
-async def test_while_no_broker_can_be_asked_a_worker_that_stands_still_is_alive(
+async def test_while_no_broker_answers_a_worker_that_stands_still_is_alive(
     bootstrap: str, prefix: str, settings_of: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To restart it would cure nothing."""
+    """Restarting it wouldn't help."""
     await make_topics(bootstrap, prefix, 1)
     async with serving(settings_of(stall_ms_max=1000)) as app:
         await until(lambda: not app.engine.missing())

@@ -100,7 +100,7 @@ async def test_topics_of_different_partition_counts_are_refused(
         await serve(app, asyncio.Event())
 
 
-async def test_an_app_that_fails_takes_the_others_of_its_process_with_it(
+async def test_an_app_that_fails_ends_the_other_apps_of_its_process(
     bootstrap: str, prefix: str, settings_of: Callable[..., Settings]
 ) -> None:
     await make_topics(bootstrap, prefix, 1)

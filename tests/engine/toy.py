@@ -1,6 +1,6 @@
-"""A worker with a toy agent, for the engine's tests and measurements: a sum per key, two outputs and an index row per record.
+"""A worker with a toy agent, for the engine's tests and benchmarks: a sum per key, and two outputs and an index row per record.
 
-Run as a program it is a worker process: `python toy.py PREFIX`, the rest from the environment (`RATER_…`).
+As a program it is a worker process: `python toy.py`. Its settings come from the environment (`RATER_…`).
 """
 
 import logging
@@ -34,7 +34,7 @@ class Account(msgspec.Struct):
 
 
 class Sums:
-    """Adds up `amount` by key; an id seen before counts for nothing. A value of `b"!"` makes it raise."""
+    """Adds up `amount` by key. A repeated id is ignored. A value that is not JSON makes it raise."""
 
     def __init__(self, prefix: str, partition: int, state: State, sink: Sink) -> None:
         self._state = state
@@ -105,7 +105,7 @@ def define_sums(app: Any, batches: BatchChannel) -> None:
 
     @app.agent(batches, name="sums")  # type: ignore[untyped-decorator]
     async def sums(stream: AsyncIterable[Batch]) -> None:
-        """Adds up what it reads."""
+        """Adds up amounts."""
         async for batch in stream:
             async with batch as transaction:
                 await transaction.memory.process(transaction.records)

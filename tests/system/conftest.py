@@ -1,4 +1,4 @@
-"""One real Kafka for all system tests, and topics of its own for each of them."""
+"""One real Kafka for all system tests, and separate topics for each test."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
 
 @pytest.fixture
 def make_topics(kafka: EmbeddedKafka) -> Iterator[Callable[..., Topics]]:
-    """Create the topics under a prefix nobody else has: `make_topics(account_partitions=…)`."""
+    """Create the topics under a unique prefix: `make_topics(account_partitions=…)`. They are deleted after the test."""
     made: list[Topics] = []
 
     def make(account_partitions: int | None = None) -> Topics:
@@ -40,7 +40,7 @@ def make_topics(kafka: EmbeddedKafka) -> Iterator[Callable[..., Topics]]:
 
 @pytest.fixture
 def topics(make_topics: Callable[..., Topics]) -> Topics:
-    """The topics, freshly created for this test alone."""
+    """The topics, newly created for this test only."""
     return make_topics()
 
 
@@ -54,6 +54,6 @@ async def _delete(bootstrap: str, topics: Topics) -> None:
 
 
 def _in_own_loop(work: Coroutine[Any, Any, object]) -> None:
-    """Run it in a thread, out of the way of the test's own event loop."""
+    """Run `work` in an event loop of another thread, because the test's own loop may be running."""
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, work).result()

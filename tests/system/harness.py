@@ -1,4 +1,4 @@
-"""A real worker on a real broker, and what a `read_committed` reader sees of it."""
+"""A real worker on a real broker, and what a `read_committed` reader sees of its output."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ DONE_TIMEOUT_S = 150.0
 
 
 class Worker:
-    """`rater worker` as a process of its own, which can be killed and started again."""
+    """`rater worker` as a separate process, which can be killed and started again."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Worker:
         code: str | None = None,
         **settings: str,
     ) -> None:
-        """`code` is a folder with a `rater` in it, for another version than this one."""
+        """`code` is a folder that holds another version of the package `rater`; None runs this version."""
         self.app_id = APP_ID_PREFIX + prefix.rstrip(".")
         self._agents = agents
         self._code = code
@@ -67,7 +67,7 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """Of the process that runs."""
+        """The id of the running process."""
         assert self._process is not None
         return self._process.pid
 
@@ -78,7 +78,7 @@ class Worker:
         self._process = None
 
     def stop(self) -> int:
-        """SIGTERM, once it is up and knows what that means; gives the exit code."""
+        """Send SIGTERM, once the worker handles it. Returns the exit code."""
         assert self._process is not None
         deadline_s = time.monotonic() + UP_TIMEOUT_S
         while b"agents: " not in self._log.read_bytes()[self._started_at :] and self._process.poll() is None:
@@ -100,7 +100,7 @@ class Worker:
 
     @property
     def log(self) -> str:
-        """All it has said."""
+        """All that it has logged."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def log_tail(self) -> str:
@@ -108,7 +108,7 @@ class Worker:
 
 
 async def publish(bootstrap: str, topics: Topics, records: Iterable[LogRecord]) -> None:
-    """To the partition the key says, as any producer would."""
+    """Publish each record to the partition of its key, as any producer would."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=20, max_request_size=4_000_000)
     await producer.start()
     catalog = {topics.plan, topics.rate}
@@ -132,12 +132,12 @@ async def publish(bootstrap: str, topics: Topics, records: Iterable[LogRecord]) 
 
 
 async def until_done(bootstrap: str, topics: Topics, worker: Worker) -> None:
-    """Return when all input is committed."""
+    """Wait until all input is committed."""
     await until_below(1, bootstrap, topics, worker)
 
 
 async def until_below(records: int, bootstrap: str, topics: Topics, worker: Worker) -> int:
-    """Return when fewer than so many input records are left to commit; gives how many."""
+    """Wait until fewer than `records` input records are left to commit. Returns how many are left."""
     deadline_s = time.monotonic() + DONE_TIMEOUT_S
     while (left := await lag(bootstrap, topics, worker.app_id)) >= records:
         worker.check_alive()
@@ -148,7 +148,7 @@ async def until_below(records: int, bootstrap: str, topics: Topics, worker: Work
 
 
 async def read_outputs(bootstrap: str, topics: Topics) -> list[LogRecord]:
-    """Every committed record of the rater's topics, each partition in its order."""
+    """Every committed record of the rater's output topics, each partition in its order."""
     names = [getattr(topics, name) for name in OUTPUTS]
     tps = [TopicPartition(topic, p) for topic in names for p in range(topics.account_partitions)]
     consumer = AIOKafkaConsumer(
@@ -173,7 +173,7 @@ _PLACE_HEADERS = {PARTITION_HEADER, OFFSET_HEADER}  # a log has no partitions
 
 
 def by_organization(topics: Topics, records: Sequence[LogRecord]) -> dict[tuple[str, bytes | None], list[Any]]:
-    """Topic and key → records in order; of the compacted state the latest alone."""
+    """Topic and key → records in order. Of the compacted state topic, only the latest record."""
     found: dict[tuple[str, bytes | None], list[Any]] = defaultdict(list)
     for record in records:
         place = (record.topic, record.key)
@@ -185,7 +185,7 @@ def by_organization(topics: Topics, records: Sequence[LogRecord]) -> dict[tuple[
 
 
 def assert_same(topics: Topics, expected: Sequence[LogRecord], actual: Sequence[LogRecord]) -> None:
-    """Organization by organization, record by record."""
+    """Compare, organization by organization and record by record."""
     wanted, found = by_organization(topics, expected), by_organization(topics, actual)
     assert wanted.keys() == found.keys()
     for place, records in wanted.items():

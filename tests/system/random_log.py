@@ -1,6 +1,7 @@
 """A random log of everything the rater reads: catalog, commands, calls of every kind, bad records and repeats.
 
-By seed the same, but for the day it begins on: brokers delete what is too old and refuse what is of tomorrow.
+The same seed gives the same log, except for its timestamps: they must be recent, because brokers delete records that are too
+old and refuse records from the future.
 """
 
 import random
@@ -20,11 +21,11 @@ _CALL_TYPES = (
 )
 _PREFIXES = {"1425": "US", "44": "GB", "4420": "GB", "4477": "GB", "49": "DE", "33": "FR", "81": "JP", "1242357": "BS"}
 _USERS = 6
-_JUMPS = 8  # of time in a log, more or less: so that what is due after hours gets its turn
+_JUMPS = 8  # about how often time jumps by hours, so that work with long delays falls due
 
 
 class RandomLog:
-    """`catalog` is to be published and read before `traffic`."""
+    """`catalog` must be published and read before `traffic`."""
 
     def __init__(self, topics: Topics, seed: int, cdrs: int, organizations: int) -> None:
         self._topics = topics
@@ -94,7 +95,7 @@ class RandomLog:
         draw = self._random
         org = draw.choice(self._orgs)
         kind = draw.random()
-        if kind < 0.02 and self._sent:  # the same once more, or the same id with other content
+        if kind < 0.02 and self._sent:  # a repeat, or a repeated id with different content
             org, sent = draw.choice(self._sent)
             return self._record(self._topics.cdr, org, sent if kind < 0.01 else sent | {"duration_ms": 77})
         call_type = draw.choice(_CALL_TYPES)
@@ -203,7 +204,7 @@ class RandomLog:
         return self._command(org, "auto_recharge.put", enabled=self._random.random() < 0.8, **more)
 
     def _payment(self, org: str) -> LogRecord:
-        """What the payment side or a timer might say, rightly or not, of the organization's latest top-up or of one before."""
+        """A command about a top-up, as the payment side or a timer would send it; its recharge_id may be wrong or old."""
         draw = self._random
         episode = self._episodes.setdefault(org, 1)
         recharge_id = f"{org}:{episode if draw.random() < 0.9 else draw.randrange(1, 6)}"
@@ -218,13 +219,13 @@ class RandomLog:
         return self._command(org, "recharge.succeeded", recharge_id=recharge_id, amount="15.00", payment_reference="p")
 
     def _command(self, org: str, type_: str, **fields: Any) -> LogRecord:
-        if self._random.random() > 0.05:  # else: the id of the command before is used once more
+        if self._random.random() > 0.05:  # otherwise the previous command's id is used again
             self._commands += 1
         command = {"command_id": f"c{self._commands}", "type": type_, "org_id": org, "issued_at": "2025-01-01T00:00:00Z"}
         return self._record(self._topics.command, org, command | fields)
 
     def _record(self, topic: str, key: str, value: Any) -> LogRecord:
-        """Each record a little later than the one before, so that time alone says their order."""
+        """Make a record with a later timestamp than the previous one, so that timestamps alone define the order."""
         self._now += timedelta(milliseconds=self._random.randrange(1, 400))
         raw = value if value is None or isinstance(value, bytes) else msgspec.json.encode(value)
         return LogRecord(topic, int(self._now.timestamp()) * 1000 + self._now.microsecond // 1000, key.encode(), raw)

@@ -1,4 +1,4 @@
-"""Poison of every kind in the middle of good traffic, on a real Kafka: what comes out is what `simulate` says."""
+"""Bad input of every kind in the middle of good traffic, on a real Kafka: the outputs are those of `rater simulate`."""
 
 import asyncio
 import random
@@ -30,7 +30,7 @@ LARGE_BYTES = 10_000_000
 
 
 class NotUtf8(str):
-    """A header name as producers in C may send it; a reader sees two U+FFFD."""
+    """A header name that is not UTF-8, as producers written in C may send it. A reader sees two U+FFFD."""
 
     __slots__ = ()
 
@@ -42,7 +42,7 @@ class NotUtf8(str):
 @pytest.fixture
 def worker(kafka: EmbeddedKafka, topics: Topics, tmp_path: Path) -> Iterator[Worker]:
     prefix = topics.cdr.removesuffix("telephony.cdr.v1")
-    # Small batches, so that poison stands at their beginnings and ends as well.
+    # Small batches, so that bad records are at the beginnings and ends of batches too.
     worker = Worker(kafka.bootstrap, topics, prefix, tmp_path, RATER_BATCH_RECORDS_MAX="100")
     yield worker
     worker.close()
@@ -80,7 +80,7 @@ def audited(bootstrap: str, topics: Topics) -> subprocess.CompletedProcess[str]:
 
 
 def poisoned_log(topics: Topics) -> tuple[list[LogRecord], list[LogRecord]]:
-    """Catalog and traffic, each with poison in it; each record of the traffic later than the one before, but for the odd."""
+    """Catalog and traffic, both with bad records. The traffic's timestamps increase, except for those that are bad."""
     draw = random.Random(SEED)
     good = RandomLog(topics, SEED, cdrs=1200, organizations=8)
     start_ms = good.traffic[0].timestamp
@@ -102,14 +102,14 @@ def poisoned_log(topics: Topics) -> tuple[list[LogRecord], list[LogRecord]]:
 
 
 def large(topics: Topics, draw: random.Random) -> Iterator[LogRecord]:
-    """As large as the topics take, and larger before compression."""
+    """Records as large as the topics accept, and larger ones that only fit once compressed."""
     values = (draw.randbytes(LARGE_BYTES), b'{"x":"' + b"x" * LARGE_BYTES + b'"}', b"\0" * 3 * LARGE_BYTES)
     for topic in (topics.cdr, topics.command):
         yield from (LogRecord(topic, 0, draw.choice((b"acme", None)), value) for value in values)
 
 
 async def publish(bootstrap: str, topics: Topics, records: Sequence[LogRecord]) -> None:
-    """As any producer would; a record without a key to partition 0."""
+    """Publish as any producer would. A record without a key goes to partition 0."""
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap, enable_idempotence=True, compression_type="gzip", max_request_size=4 * LARGE_BYTES
     )
@@ -134,7 +134,7 @@ async def publish(bootstrap: str, topics: Topics, records: Sequence[LogRecord]) 
 
 
 async def send_in_batch(bootstrap: str, record: LogRecord, partition: int) -> None:
-    """Of all the ways into a record batch, only aiokafka's in Python asks the name how it is encoded."""
+    """Send the record with aiokafka's builder in pure Python: only that one calls `encode` of the header name."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
     await producer.start()
     builder = _DefaultRecordBatchBuilderPy(2, 0, 0, -1, -1, -1, 100_000)

@@ -1,4 +1,4 @@
-"""Everything fails at once, for a while; `make chaos` does it for as long as you like."""
+"""Everything fails at the same time, for a short while. `make chaos` does the same for as long as you like."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.chaos.run import Plan, run
 
-SEED = 6  # with all kinds of fault, and each of a broker's but once: they take longest
+SEED = 6  # has all kinds of fault, and each kind of broker fault only once, because those take longest
 SECONDS = 20.0
 
 

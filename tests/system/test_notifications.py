@@ -1,4 +1,4 @@
-"""Notifications on a real Kafka and a real mail server, the agent killed again and again: each mail goes out, under one id."""
+"""Notifications on a real Kafka and a real mail server: each mail goes out, under one id, though the agent is killed often."""
 
 import asyncio
 import email
@@ -27,7 +27,7 @@ TIMEOUT_S = 120.0
 
 
 class Server:
-    """Takes mails; refuses one in ten for the moment, and those to nobody for good."""
+    """Accepts mails. It refuses one in ten temporarily, and mails to `nobody…` permanently."""
 
     def __init__(self) -> None:
         self.ids: list[str] = []
@@ -89,12 +89,12 @@ async def test_every_mail_goes_out_under_one_id_though_the_agent_is_killed(
     }
     assert Counter(result["notification_id"] for result in results) == {f"n:{n}": 1 for n in range(NOTES)}
     assert len(set(server.ids)) == NOTES - nobodies
-    # What was handed in at the very moment of a kill is handed in again: a few at once, for each of the kills at most.
+    # Mails that were being sent at the moment of a kill are sent again: at most 16 per partition and kill.
     assert len(server.ids) - len(set(server.ids)) <= KILLS * topics.account_partitions * 16
 
 
 async def until_answered(kafka: EmbeddedKafka, topics: Topics, worker: Worker) -> list[dict[str, Any]]:
-    """The results, once there is one of each."""
+    """The results, once there is one for every notification."""
     async with asyncio.timeout(TIMEOUT_S):
         while True:
             worker.check_alive()

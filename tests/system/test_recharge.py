@@ -1,4 +1,4 @@
-"""Top-ups on a real Kafka, with a payment side that misbehaves: every card charged and every lot credited once an episode."""
+"""Top-ups on a real Kafka with a misbehaving payment gateway: each card is charged and each lot credited once per episode."""
 
 import asyncio
 import base64
@@ -23,7 +23,7 @@ from tests.fake_gateway import API_KEY, OPERATOR_KEY, SIGNING_SECRET, FakeGatewa
 from tests.system.harness import Worker, assert_same, publish, read_outputs, until_done
 
 SEED = 20
-EPISODES = 4  # an organization: what one begins with is so far below its trigger
+EPISODES = 4  # per organization: its initial balance is so far below its trigger
 KILLS = 8
 DONE_TIMEOUT_S = 120.0
 FAULTS: tuple[GatewayFault, ...] = (
@@ -36,7 +36,7 @@ FAULTS: tuple[GatewayFault, ...] = (
     "in_use",
 )
 HOOKS: tuple[tuple[Hook, ...], ...] = ((), ("after",), ("before",), ("late",), ("before", "after"), ("late", "late", "before"))
-#: Short times, so that what misbehaves costs the test little.
+#: Short timeouts, so that misbehaviour takes the test little time.
 HASTE = {
     "RATER_PAYMENT_TIMEOUT_MS": "700",
     "RATER_PAYMENT_SHUT_MS": "300",
@@ -67,7 +67,7 @@ def run(kafka: EmbeddedKafka, topics: Topics, tmp_path: Path) -> Iterable[Callab
 
 
 def misbehaviour(recharge_id: str, attempt: int, call: int) -> GatewayFault:
-    """At half of the first calls, a quarter of the second and never after that; the same in every run."""
+    """A fault in half of the first calls, in a quarter of the second and in none after that. The same in every run."""
     draw = random.Random(f"{SEED} {recharge_id} {attempt} {call}")
     return draw.choice(FAULTS) if draw.random() < {1: 0.5, 2: 0.25}.get(call, 0.0) else ""
 
@@ -103,7 +103,7 @@ async def until(reached: Callable[[], bool], *workers: Worker) -> None:
 
 
 async def until_credited(kafka: EmbeddedKafka, topics: Topics, count: int, *workers: Worker) -> list[dict[str, Any]]:
-    """The ledger's recharges, once there are so many."""
+    """The ledger's recharges, once there are `count`."""
     deadline_s = time.monotonic() + DONE_TIMEOUT_S
     while len(found := await recharges(kafka, topics)) < count:
         for worker in workers:
@@ -122,7 +122,7 @@ async def values(kafka: EmbeddedKafka, topic: str) -> list[dict[str, Any]]:
 
 
 async def check_books(kafka: EmbeddedKafka, topics: Topics, fake: FakeGateway, orgs: list[str], episodes: int) -> None:
-    """Each card was charged once an episode and each lot credited once; all of it is what simulate makes of the commands."""
+    """Each card was charged and each lot credited once per episode, and the outputs are those of simulate for the commands."""
     expected = [f"{org}:{episode}" for org in orgs for episode in range(1, episodes + 1)]
     assert Counter(charged.recharge_id for charged in fake.taken) == Counter(expected)
     postings = [posting for transaction in await recharges(kafka, topics) for posting in transaction["postings"]]
@@ -193,7 +193,7 @@ async def test_rating_timer_and_recharge_run_in_one_process_with_a_payment_servi
     await check_books(kafka, topics, fake, orgs, EPISODES)
 
 
-async def test_a_gateway_that_never_answers_holds_up_no_rating_in_its_process(
+async def test_a_gateway_that_never_answers_does_not_delay_rating_in_the_same_process(
     kafka: EmbeddedKafka, topics: Topics, fake: FakeGateway, run: Callable[..., Worker]
 ) -> None:
     fake.fault = lambda *_: "hang_after"
@@ -209,12 +209,12 @@ async def test_a_gateway_that_never_answers_holds_up_no_rating_in_its_process(
     await until(lambda: len(fake.calls) >= 1, worker)
     await publish(kafka.bootstrap, topics, in_need(topics, [f"more-{n}" for n in range(40)], short="65.00"))
     await until_done(kafka.bootstrap, topics, worker)
-    assert "no answer within" not in worker.log_tail(), "the first charge is not under way any more"
+    assert "no answer within" not in worker.log_tail(), "the first charge is no longer in flight"
     assert worker.stop() == 0
 
 
 async def until_refused(kafka: EmbeddedKafka, topics: Topics, orgs: list[str]) -> None:
-    """Return when auto-recharge has been switched off for those whose card has expired."""
+    """Wait until auto-recharge is switched off for all organizations whose card has expired."""
     deadline_s = time.monotonic() + DONE_TIMEOUT_S
     while True:
         states = {state["org_id"]: state["auto_recharge"]["state"] for state in await values(kafka, topics.state)}

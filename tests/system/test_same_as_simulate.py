@@ -1,4 +1,4 @@
-"""What comes out of Kafka is what `rater simulate` says, whatever happens to the worker meanwhile."""
+"""The outputs on Kafka are those of `rater simulate`, even if the worker is killed again and again."""
 
 import asyncio
 import random
@@ -48,7 +48,7 @@ async def test_killed_ten_times_the_worker_still_gives_exactly_what_simulate_say
     prefix = topics.cdr.removesuffix("telephony.cdr.v1")
     log = RandomLog(topics, SEED + 1, cdrs=40_000, organizations=25)
     await publish(kafka.bootstrap, topics, [*log.catalog, *log.traffic])
-    # Small batches: many commits for the kills to fall between, within and after.
+    # Small batches mean many commits, so that kills come before, during and after commits.
     worker = Worker(kafka.bootstrap, topics, prefix, tmp_path, RATER_BATCH_RECORDS_MAX="25")
     draw = random.Random(SEED)
     left = await lag(kafka.bootstrap, topics, worker.app_id)

@@ -1,6 +1,6 @@
-"""Brokers that let in only whom they know, and let each do only what its role is for: TLS, SCRAM, ACLs.
+"""Brokers with TLS, SCRAM and ACLs: they accept only known users, and each user may do only what its role allows.
 
-Each component works with its own role, and is refused with another's.
+Each component works with its own role, and is refused with another role.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ AGENTS: dict[str, dict[str, str]] = {"rating": {}, "timer": {}, "recharge": PAYM
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1, and a password file a role."""
+    """A folder with a certificate for 127.0.0.1, one for another host, and a password file for each role."""
     folder = tmp_path_factory.mktemp("secured")
     for name, address in (("broker", "IP:127.0.0.1"), ("stranger", "DNS:elsewhere")):
         made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
@@ -70,7 +70,7 @@ def topics() -> Topics:
 
 
 async def grant(bootstrap: str, folder: Path) -> None:
-    """Every role gets its rights; the administrator then makes the topics."""
+    """Grant every role its rights, then create the topics as administrator."""
     (folder / ADMIN).write_text(PASSWORD + ADMIN)
     brokers = settings_of(bootstrap, folder, ADMIN).brokers
     for role in load_roles().values():
@@ -125,7 +125,7 @@ async def worker(agents: str, log: Path, given: Mapping[str, str]) -> AsyncItera
 
 
 async def until_said(process: asyncio.subprocess.Process, log: Path, *wanted: str) -> None:
-    """Return when the log says all of it."""
+    """Wait until the log contains all of `wanted`."""
     deadline_s = time.monotonic() + UP_S
     while not all(word in log.read_text() for word in wanted):
         assert process.returncode is None, log.read_text()[-3000:]
@@ -163,7 +163,7 @@ async def test_an_agent_with_anothers_role_is_refused_and_says_so(
     assert "Traceback" not in log.read_text()
 
 
-async def test_a_call_is_rated_and_an_administrator_answered_with_everyone_in_his_role(
+async def test_a_call_is_rated_and_a_command_answered_with_each_component_in_its_role(
     kafka: EmbeddedKafka, folder: Path, tmp_path: Path, topics: Topics
 ) -> None:
     log = tmp_path / "log"
@@ -194,14 +194,16 @@ async def test_a_call_is_rated_and_an_administrator_answered_with_everyone_in_hi
     assert process.returncode == 0
 
 
-async def test_a_switch_can_neither_give_commands_nor_read_calls(kafka: EmbeddedKafka, folder: Path, topics: Topics) -> None:
+async def test_a_switch_can_not_publish_commands_and_billing_can_not_publish_at_all(
+    kafka: EmbeddedKafka, folder: Path, topics: Topics
+) -> None:
     switch = connection(kafka.bootstrap, folder, "switch")
     async with producer(switch) as out:
         with pytest.raises(TopicAuthorizationFailedError):
             await out.send_and_wait(topics.command, b"{}", key=b"contoso")
     async with reader(switch, [topics.state]) as consumer:
         assert consumer.assignment()
-    with pytest.raises(ClusterAuthorizationFailedError):  # who may write no topic at all gets no producer
+    with pytest.raises(ClusterAuthorizationFailedError):  # a user that may not write any topic gets no producer
         async with producer(connection(kafka.bootstrap, folder, "billing")):
             pass
 
@@ -213,7 +215,7 @@ async def test_a_switch_can_neither_give_commands_nor_read_calls(kafka: Embedded
         ({"RATER_KAFKA_CA_FILE": "stranger.pem"}, "CERTIFICATE_VERIFY_FAILED"),
     ],
 )
-async def test_whoever_is_not_let_in_is_told_why_at_once(
+async def test_a_user_that_is_refused_is_told_why_at_once(
     kafka: EmbeddedKafka, folder: Path, tmp_path: Path, wrong: dict[str, str], said: str
 ) -> None:
     given = environment(kafka.bootstrap, folder, load_roles()["rating"].user)
@@ -231,7 +233,7 @@ async def test_whoever_is_not_let_in_is_told_why_at_once(
 
 
 @pytest.mark.parametrize("role", ["monitor", "rating", "timer", "switch"])
-async def test_the_doctor_knows_whom_it_looks_as_and_claims_nothing_of_what_that_user_may_not_see(
+async def test_the_doctor_knows_its_users_role_and_claims_nothing_about_what_that_user_may_not_see(
     kafka: EmbeddedKafka, folder: Path, role: str
 ) -> None:
     given = environment(kafka.bootstrap, folder, load_roles()[role].user)
@@ -243,7 +245,7 @@ async def test_the_doctor_knows_whom_it_looks_as_and_claims_nothing_of_what_that
     assert PASSWORD not in examined.stdout + examined.stderr
 
 
-async def test_the_doctor_says_why_it_is_not_let_in(kafka: EmbeddedKafka, folder: Path) -> None:
+async def test_the_doctor_says_why_it_is_refused(kafka: EmbeddedKafka, folder: Path) -> None:
     given = environment(kafka.bootstrap, folder, load_roles()["monitor"].user)
     refused = await asyncio.to_thread(
         rater, "doctor", "-q", given={**given, "RATER_KAFKA_PASSWORD_FILE": str(folder / "wrong")}
@@ -253,7 +255,7 @@ async def test_the_doctor_says_why_it_is_not_let_in(kafka: EmbeddedKafka, folder
     assert "[broker.unreachable]" in refused.stdout
 
 
-async def test_no_secret_is_shown_by_settings_process_list_or_log(
+async def test_settings_process_list_and_log_show_no_secret(
     kafka: EmbeddedKafka, folder: Path, tmp_path: Path, topics: Topics
 ) -> None:
     del topics

@@ -1,6 +1,7 @@
-"""Timers on a real Kafka: what falls due is done once, though rating agent and timer are killed around that moment.
+"""Timers on a real Kafka: due work is done once, though the rating agent and the timer are killed when it falls due.
 
-The clock is left alone: the records carry times of the past, chosen so that a moment from now something falls due.
+The test doesn't change the clock: the records have timestamps in the past, chosen so that something falls due a few seconds
+from now.
 """
 
 import asyncio
@@ -28,13 +29,13 @@ AGENTS = ("rating", "timer")
 ORGS = [f"org-{n}" for n in range(40)]
 SEED = 22
 KILLS = 6
-SPREAD_MS = 12_000  # over which things fall due
-AHEAD_MS = 6_000  # room for the workers to start before the first of them
+SPREAD_MS = 12_000  # the time over which work falls due
+AHEAD_MS = 6_000  # the time for the workers to start before that
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 DONE_TIMEOUT_S = 90.0
-#: Days left of a lot when the test begins, more or less. What is due at so many days is the last that is said of it; what
-#: was due before the timer ever ran, weeks ago, is said late and once.
+#: About how many days each lot has left when the test begins. The event for that number of days is the last one of the lot.
+#: What fell due weeks ago, before the timer ever ran, is published late and once.
 LAST_DAYS = (30, 7, 0)
 
 
@@ -68,7 +69,7 @@ def workers(kafka: EmbeddedKafka, topics: Topics, tmp_path: Path) -> Iterator[li
 
 
 async def run_and_kill(workers: Sequence[Worker], until: Callable[[], Any]) -> None:
-    """Run the agents, killed again and again around the moments things fall due, then to the end."""
+    """Run the agents, kill them again and again while work falls due, then run them until `until` returns true."""
     draw = random.Random(SEED)
     for worker in workers:
         worker.start()
@@ -93,7 +94,7 @@ async def read(kafka: EmbeddedKafka, topic: str) -> list[tuple[LogRecord, dict[s
 
 
 async def check_against_simulate(kafka: EmbeddedKafka, topics: Topics) -> None:
-    """The commands, the timer's among them, give in simulate what they gave here."""
+    """Check that simulate gives the same outputs for the same commands, including those of the timer."""
     commands, _ = await read_all(kafka.bootstrap, [topics.command])
     assert_same(topics, list(simulate(topics, commands)), await read_outputs(kafka.bootstrap, topics))
 
@@ -146,7 +147,7 @@ async def test_expiry_and_its_warnings_come_once_each_though_the_agents_are_kill
     assert [worker.stop() for worker in workers] == [0, 0]
     found = await read(kafka, topics.event)
     said = days_by_lot(found)
-    # Each once. (On a slow machine the timer may begin after two stages of a lot: it then says the later one alone.)
+    # Each once. (On a slow machine the timer may start after two stages of a lot have fallen due: it publishes only the later.)
     assert list(said.values()) == [sorted(set(days), reverse=True) for days in said.values()]
     assert Counter(days[-1] for days in said.values()) == dict.fromkeys(LAST_DAYS, len(ORGS))
     for record, event in expiries(found):
@@ -161,7 +162,7 @@ async def test_expiry_and_its_warnings_come_once_each_though_the_agents_are_kill
 
 
 class SlowBank(PaymentService):
-    """Never says what came of a first try (the test does, as a webhook would), and takes the money at the second."""
+    """Never tells the outcome of a first attempt (the test does, as a webhook would), and takes the money at the second."""
 
     def _take(self, charge: dict[str, Any]) -> dict[str, Any]:
         return {"status": "pending"} if charge["attempt"] == 1 else super()._take(charge)
@@ -199,7 +200,7 @@ async def test_from_a_soft_decline_to_the_money_all_agents_in_one_worker_that_is
 
 
 def days_by_lot(events: list[tuple[LogRecord, dict[str, Any]]]) -> dict[tuple[str, str], list[int]]:
-    """Organization and lot → at how many days ahead something was said of it, in order."""
+    """Organization and lot → how many days before the expiry its events were published, in order."""
     found: dict[tuple[str, str], list[int]] = defaultdict(list)
     for _, event in expiries(events):
         found[event["org_id"], event["data"]["lot_id"]].append(event["data"].get("days", 0))
@@ -211,7 +212,7 @@ def expiries(events: list[tuple[LogRecord, dict[str, Any]]]) -> list[tuple[LogRe
 
 
 def bought_to_expire_at(expires_ms: int) -> int:
-    """When a lot was bought that expires then; a day earlier where no year ago had that day."""
+    """When a lot that expires at `expires_ms` was bought. (If that is a 29 February, the lot expires a day earlier.)"""
     bought_us = (expires_ms - 365 * DAY_MS) * 1000
     late_us = moments.a_year_later(bought_us) - expires_ms * 1000
     return (bought_us - late_us) // 1000

@@ -1,4 +1,4 @@
-"""A rolling upgrade, as docs/how-to/upgrade.md tells it: one worker after the other under load, and one of them back again."""
+"""A rolling upgrade as in docs/how-to/upgrade.md: one worker after the other under load, then one of them back again."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ ORGANIZATIONS = 40
 BURST_CDRS = 100
 BURST_EVERY_S = 0.1
 READY_TIMEOUT_S = 30.0
-#: As long as a restart on a busy machine may take; well below it, on an idle one.
+#: Longer than a restart takes even on a busy machine.
 SESSION_TIMEOUT_MS = 30_000
 
 
@@ -40,7 +40,7 @@ async def test_workers_are_upgraded_one_by_one_under_load_and_every_call_is_rate
     ports = {1: free_port(), 2: free_port()}
 
     def worker(number: int, is_new: bool) -> Worker:
-        """The same identity with the same data, of either version."""
+        """A worker with the instance id and the data of its number, in the new or the old version."""
         folder = tmp_path / f"worker-{number}"
         folder.mkdir(exist_ok=True)
         settings = {
@@ -89,7 +89,7 @@ async def test_workers_are_upgraded_one_by_one_under_load_and_every_call_is_rate
 
 
 class Load:
-    """Calls come in all the time, and how long each partition goes without a rated one is watched."""
+    """Publishes calls all the time, and measures how long each partition goes without a rated call."""
 
     def __init__(self, bootstrap: str, topics: Topics) -> None:
         self._bootstrap = bootstrap
@@ -100,7 +100,7 @@ class Load:
         self.enough = asyncio.Event()
 
     async def publish(self) -> None:
-        """Until there is enough."""
+        """Publish calls until `enough` is set."""
         while not self.enough.is_set():
             now_ms = time.time_ns() // 1_000_000
             burst = [msgspec.structs.replace(call, timestamp=now_ms) for call in islice(self._calls, BURST_CDRS)]
@@ -109,7 +109,7 @@ class Load:
             await asyncio.sleep(BURST_EVERY_S)
 
     async def watch(self) -> None:
-        """Until it is cancelled."""
+        """Watch the rated calls until it is cancelled."""
         tps = [TopicPartition(self._topics.rated, partition) for partition in range(self._topics.account_partitions)]
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap,
@@ -130,7 +130,7 @@ class Load:
 
 
 def another_version(folder: Path) -> Path:
-    """A copy of the code under another version's number, whose core is not compiled."""
+    """A copy of the code with another version number. Its core is not compiled."""
     for part in ("rater", "topics", "schemas", "samples", "deploy"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "built"))
     init = folder / "rater" / "__init__.py"
@@ -141,7 +141,7 @@ def another_version(folder: Path) -> Path:
 
 
 async def until_ready(port: int, worker: Worker) -> str:
-    """Return once it is assigned and restored; gives the version it says it is."""
+    """Wait until the worker is ready. Returns the version that it reports."""
     deadline_s = time.monotonic() + READY_TIMEOUT_S
     environment = os.environ | {"RATER_HTTP_PORT": str(port)}
     while True:

@@ -1,6 +1,6 @@
 """A broker in memory: partitions with transactions, read committed, fencing, committed offsets, compaction.
 
-It is what Kafka promises, not how: every method happens at once. What goes wrong on the way to it and back is `process`'s.
+It does what Kafka promises, but every method takes effect at once. `process` simulates faults on the way to it and back.
 """
 
 from collections import defaultdict
@@ -22,7 +22,7 @@ class Transaction:
 
 @dataclass(slots=True)
 class Stored:
-    """A record of a partition; one with no `transaction` was sent without."""
+    """A record of a partition. `transaction` is None if it was sent outside of a transaction."""
 
     topic: str
     partition: int
@@ -36,13 +36,13 @@ class Stored:
 
 @dataclass(slots=True)
 class Partition:
-    """Records in offset order, with gaps where markers are and where compaction has been."""
+    """Records in offset order, with gaps for transaction markers and compacted records."""
 
     records: list[Stored] = field(default_factory=list)
     end: int = 0
 
     def stable(self) -> int:
-        """The last stable offset: before the first record of a transaction that is open."""
+        """The last stable offset: the offset of the first record of an open transaction, or else the end."""
         for record in self.records:
             if record.transaction is not None and record.transaction.state == "open":
                 return record.offset
@@ -65,7 +65,7 @@ class _Producer:
 
 
 class Broker:
-    """All of it; `epoch` is what InitProducerId answered."""
+    """The whole cluster. `epoch` is the one that InitProducerId returned to the caller."""
 
     def __init__(self) -> None:
         self.partitions: dict[TopicPartition, Partition] = defaultdict(Partition)
@@ -73,7 +73,7 @@ class Broker:
         self._producers: dict[str, _Producer] = defaultdict(_Producer)
 
     def init_producer(self, transactional_id: str) -> int:
-        """InitProducerId: what the one before left open is aborted, and it is fenced."""
+        """InitProducerId: aborts the open transaction of the previous producer and fences that producer. Returns the epoch."""
         producer = self._producers[transactional_id]
         if producer.transaction is not None:
             self._end(producer, "aborted")
@@ -87,7 +87,7 @@ class Broker:
         tp: TopicPartition,
         records: list[tuple[int, bytes | None, bytes | None, tuple[tuple[str, bytes], ...]]],
     ) -> int:
-        """Produce. Gives the first offset."""
+        """Produce. Returns the offset of the first record."""
         transaction = None
         if transactional_id is not None:
             transaction = self._transaction(transactional_id, epoch)
@@ -105,13 +105,13 @@ class Broker:
         transaction.offsets.update({(group, tp): offset for tp, offset in offsets.items()})
 
     def end_transaction(self, transactional_id: str, epoch: int, commit: bool) -> None:
-        """EndTxn. One that has been fenced meanwhile changes nothing."""
+        """EndTxn. Changes nothing if there is no open transaction; raises ProducerFenced if the caller has been fenced."""
         producer = self._fenced_unless(transactional_id, epoch)
         if producer.transaction is not None:
             self._end(producer, "committed" if commit else "aborted")
 
     def compact(self, tp: TopicPartition) -> None:
-        """Of every key keep the last committed record, as a cleaner may at any time; tombstones stay a while."""
+        """Keep only the last committed record of every key, as Kafka's log cleaner may do at any time. Tombstones stay."""
         partition = self.partitions[tp]
         last = {record.key: record.offset for record in partition.committed()}
         stable = partition.stable()

@@ -1,4 +1,4 @@
-"""An event loop whose time is virtual: when nothing is left to do, the clock jumps to what is due next.
+"""An event loop with virtual time: when no task can run, the clock jumps to the next timer.
 
 So minutes of timeouts take milliseconds, and the same program takes the same steps every time.
 """
@@ -8,16 +8,16 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
-#: Which of the simulated processes a task belongs to; tasks inherit it.
+#: The simulated process that a task belongs to. Tasks inherit it.
 OWNER: ContextVar[object] = ContextVar("owner")
 
 
 class StalledError(Exception):
-    """Everything waits for something that will never happen."""
+    """No task can run, and no timer is set."""
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """Its tasks are told apart by `OWNER`, so that a process can be killed: all it has under way, at once."""
+    """It knows each task's `OWNER`, so that all tasks of a process can be killed at once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,14 +31,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return self._now_s
 
     def select(self, timeout_s: float | None) -> list[Any]:
-        """As a selector would wait, but it takes no time."""
+        """Stands in for a selector: it moves the clock instead of waiting."""
         if timeout_s is None:
             raise StalledError
         self._now_s += timeout_s
         return []
 
     def start_as(self, owner: object, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
-        """A task of `owner`, and all that it starts."""
+        """Start `work` as a task of `owner`. All tasks that it starts also belong to `owner`."""
 
         def set_and_start() -> "asyncio.Task[Any]":
             OWNER.set(owner)
@@ -47,7 +47,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return copy_context().run(set_and_start)
 
     def kill(self, owner: object) -> None:
-        """Cancel all tasks of `owner` but the one that is running."""
+        """Cancel all tasks of `owner` except the one that is running now."""
         running = asyncio.current_task(self)
         for task, of in list(self._tasks.items()):
             if of is owner and task is not running:
@@ -63,14 +63,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
         del self._tasks[task]
 
     def _process_events(self, event_list: list[Any]) -> None:
-        """There are none."""
+        """Does nothing: there are no I/O events."""
 
     def _write_to_self(self) -> None:
-        """Nobody is waiting in another thread."""
+        """Does nothing: there is no selector to wake up."""
 
 
 def run(loop: VirtualLoop, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-    """Run to the end, then end whatever is left."""
+    """Run `work` to its end, then cancel all remaining tasks."""
     try:
         loop.run_until_complete(work())
     finally:

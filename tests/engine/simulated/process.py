@@ -1,7 +1,8 @@
-"""A worker process on a simulated machine: the real engine, with the broker, its consumer and its disk put in its place.
+"""A worker process on a simulated machine: the real engine with a simulated broker, consumer and disk.
 
-Every call to the broker is delayed, and before and after each the process may be killed, stopped for a while, or not
-answered. Between two such calls the engine does nothing another process could see, so these are all its crash points.
+Every call to the broker is delayed. Before and after each call the process may be killed or stopped for a while, and the call
+or its answer may be lost. Between two calls the engine does nothing that another process could see, so these are all its crash
+points.
 """
 
 import asyncio
@@ -34,23 +35,23 @@ _DELAY_S = 0.01
 
 
 class Disk:
-    """A machine's stores. What a crash leaves of one is any state it was in since it was last safe."""
+    """A machine's stores, as lists of writes, so that a crash can lose the last ones."""
 
     def __init__(self) -> None:
         self.writes: dict[str, list[tuple[dict[bytes, bytes | None], int]]] = {}
 
     def lose_last(self, count: int) -> None:
-        """The last writes never reached the disk."""
+        """Undo the last writes of each store: they never reached the disk."""
         for writes in self.writes.values():
             del writes[max(0, len(writes) - count) :]
 
     def wipe(self) -> None:
-        """It is a new disk."""
+        """Lose everything, as with a new disk."""
         self.writes.clear()
 
 
 class _Store(MemoryStore):
-    """A store on a `Disk`; a dead process writes nothing more to it."""
+    """A store on a `Disk`. A dead process can't write to it."""
 
     def __init__(self, process: "Process", name: str) -> None:
         super().__init__()
@@ -70,20 +71,19 @@ class _Store(MemoryStore):
             super().clear()
 
 
+class Faults(NamedTuple):
+    """What goes wrong in a process: `trouble` is the probability that a call is lost, `die_at_step` the step that kills it."""
+
+    draw: random.Random
+    trouble: float
+    die_at_step: int | None
+
+
 class Process:
-    """One life of a worker. `die_at_step`: the broker call, counted, at which it is killed."""
+    """A worker from start to end."""
 
     def __init__(
-        self,
-        name: str,
-        loop: VirtualLoop,
-        broker: Broker,
-        disk: Disk,
-        group: TaskGroup,
-        settings: Settings,
-        draw: random.Random,
-        trouble: float,
-        die_at_step: int | None,
+        self, name: str, loop: VirtualLoop, broker: Broker, disk: Disk, group: TaskGroup, settings: Settings, faults: Faults
     ) -> None:
         self.name = name
         self.loop = loop
@@ -91,11 +91,11 @@ class Process:
         self.disk = disk
         self.alive = True
         self.member = False
-        self.draw = draw
-        self.trouble = trouble
+        self.draw = faults.draw
+        self.trouble = faults.trouble
         self.steps = 0
         self.timeout_s = settings.broker_timeout_ms / 1000
-        self._die_at_step = die_at_step
+        self._die_at_step = faults.die_at_step
         self._awake = asyncio.Event()
         self._awake.set()
         self.consumer = _Consumer(self)
@@ -107,25 +107,25 @@ class Process:
         engine._open_store = self._open_store
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """End it as with SIGKILL."""
         self.alive = False
         self.loop.kill(self)
 
     def stop(self) -> None:
-        """SIGSTOP: from its next step on it stands still."""
+        """Stop it as with SIGSTOP, at its next step."""
         self._awake.clear()
 
     def resume(self) -> None:
-        """SIGCONT."""
+        """Let it continue as with SIGCONT."""
         self._awake.set()
 
     @property
     def stopped(self) -> bool:
-        """Whether it stands still."""
+        """Whether it has been stopped."""
         return not self._awake.is_set()
 
     async def call(self, effect: Callable[[], T]) -> T:
-        """Ask the broker; raises TimeoutError or ConnectionError where the question or the answer is lost."""
+        """Call the broker. Raises TimeoutError or ConnectionError if the request or the answer is lost."""
         await self.step()
         lost = self.draw.random() < self.trouble
         if lost and self.draw.random() < 0.5:
@@ -137,7 +137,7 @@ class Process:
         return result
 
     async def _lose(self) -> None:
-        """No answer, or a connection that breaks."""
+        """Raise TimeoutError or ConnectionError after a while."""
         await asyncio.sleep(self.draw.random() * self.timeout_s)
         raise self.draw.choice((TimeoutError, ConnectionError))
 
@@ -167,10 +167,10 @@ class _Host:
         self.agents = self
 
     async def start_agents(self, actors: int) -> None:
-        """The agent stands ready."""
+        """Does nothing: `InlineAgent` needs no start."""
 
     async def stop(self) -> None:
-        """It holds nothing."""
+        """Does nothing: there is nothing to close."""
 
 
 class _Kafka:
@@ -184,7 +184,7 @@ class _Kafka:
         await self._process.step()
 
     async def stop(self) -> None:
-        """Nothing is held."""
+        """Does nothing: there is nothing to close."""
 
     async def partition_counts(self, topics: Collection[str]) -> dict[str, int]:
         return dict.fromkeys(topics, 1)
@@ -230,7 +230,7 @@ class _ChangelogReader:
 
 
 class _Batch:
-    """Implements `RecordBatch`; small, so that a topic takes several."""
+    """Implements `RecordBatch`. It is small, so that a topic needs several."""
 
     def __init__(self) -> None:
         self.records: list[tuple[int, bytes | None, bytes | None, tuple[tuple[str, bytes], ...]]] = []
@@ -246,7 +246,7 @@ class _Batch:
 
 
 class _TaskProducer:
-    """Implements `TaskProducer`. Like aiokafka's, it sends behind the caller's back and in the caller's order."""
+    """Implements `TaskProducer`. Like aiokafka's, it sends in the background, in the order of the calls."""
 
     def __init__(self, process: Process, transactional_id: str, epoch: int) -> None:
         self._process = process
@@ -256,7 +256,7 @@ class _TaskProducer:
         self._sender = process.loop.start_as(process, self._send())
 
     async def begin(self) -> None:
-        """The broker hears of a transaction with its first record."""
+        """Does nothing: a transaction begins at the broker with its first record."""
 
     def create_batch(self) -> _Batch:
         return _Batch()
@@ -283,7 +283,7 @@ class _TaskProducer:
         self._sender.cancel()
 
     async def _late_commit(self) -> None:
-        """The EndTxn is under way for longer than anybody waits; it takes effect then, unless fenced before."""
+        """Let EndTxn take longer than the caller waits. It takes effect later, unless the producer is fenced before."""
         process = self._process
         await process.step()
         process.loop.call_later(process.draw.random() * 3 * process.timeout_s, self._commit_now)
@@ -313,7 +313,7 @@ class _TaskProducer:
 
 
 class _Consumer:
-    """What the engine asks of its consumer. `assigned` is what this process believes to own."""
+    """Implements `InputSource`. `assigned` are the partitions that this process believes to own."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -323,7 +323,7 @@ class _Consumer:
         self._seeks = 0
 
     async def subscribe(self, topics: Collection[str]) -> None:
-        """The group's coordinator sees to it."""
+        """Does nothing: `world` plays the group's coordinator."""
 
     def assign(self, partitions: Collection[TopicPartition]) -> None:
         self._seeks += 1
@@ -332,7 +332,7 @@ class _Consumer:
         self._ends = {}
 
     async def check_membership(self) -> None:
-        """Who has been put out learns it from the coordinator, see `world`."""
+        """Does nothing: `world` tells a process that has been removed from the group."""
 
     async def heartbeat(self) -> bool:
         return await self._process.call(lambda: self._process.member)
@@ -359,11 +359,11 @@ class _Consumer:
                 break
             await asyncio.sleep(_POLL_S)
             await self._process.step()
-            if seeks != self._seeks:  # as a seek and a rebalance interrupt it
+            if seeks != self._seeks:  # a seek or a rebalance interrupts the poll
                 return Polled({}, {})
         for tp, fetched in found.items():
             self._positions[tp], self._ends[tp] = fetched.position, fetched.end
-        await self._process.step()  # what was found is on its way; a seek or a rebalance may come before it
+        await self._process.step()  # the records are in flight: a seek or a rebalance may come before they arrive
         return Polled(
             {tp: fetched.records for tp, fetched in found.items()}, {tp: fetched.position for tp, fetched in found.items()}
         )

@@ -1,7 +1,7 @@
-"""Thousands of lives of small clusters: whatever befalls them, every record counts once. And each cure is needed.
+"""Thousands of simulated clusters: whatever happens to them, every record counts once. And each safeguard is needed.
 
-`RATER_SEEDS=20000 pytest tests/engine/simulated` lives through more of them; a failure names its seed, and
-`live_through(seed)` repeats it step by step.
+`RATER_SEEDS=20000 pytest tests/engine/simulated` simulates more of them. A failure names its seed, and `live_through(seed)`
+repeats it step by step.
 """
 
 import logging
@@ -28,7 +28,7 @@ Patch = pytest.MonkeyPatch
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """Thousands of lives say a lot, all of it expected."""
+    """Switches logging off: thousands of clusters log a lot, and all of it is expected."""
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
@@ -45,7 +45,7 @@ def test_the_same_seed_is_the_same_life() -> None:
 
 
 def state_is_read_before_the_fence(patch: Patch) -> None:
-    """What a zombie still has under way then comes after what was read."""
+    """A zombie's batch in flight is then committed after the state has been read."""
 
     class LateFence(process._TaskProducer):
         _fenced = False
@@ -63,7 +63,7 @@ def state_is_read_before_the_fence(patch: Patch) -> None:
 
 
 def sends_are_not_looked_at(patch: Patch) -> None:
-    """As aiokafka's flush returns normally when a send has failed."""
+    """As with aiokafka's flush, which returns normally even if a send has failed."""
 
     async def acknowledged(sends: Sends) -> None:
         for future in sends.futures.values():
@@ -102,12 +102,12 @@ def offsets_stay_out_of_the_transaction(patch: Patch) -> None:
 
 
 def records_of_an_earlier_opening_are_taken(patch: Patch) -> None:
-    """A poll that was under way when its task was opened anew brings what has been read already."""
+    """A poll that was in flight when its task was reopened returns records that have been read already."""
     patch.setattr(Task, "epoch", property(lambda task: 0, lambda task, value: None), raising=False)
 
 
 def a_failed_batch_leaves_the_state_as_it_was_then(patch: Patch) -> None:
-    """The task goes on with what it has in memory, instead of opening anew from what is committed."""
+    """The task continues with uncommitted state in memory, instead of reopening from committed state."""
     run = Checkpoint.run
 
     async def run_on(checkpoint: Checkpoint, *batch: Any) -> None:
@@ -120,7 +120,7 @@ def a_failed_batch_leaves_the_state_as_it_was_then(patch: Patch) -> None:
 
 
 def the_rest_of_the_changelog_is_not_restored(patch: Patch) -> None:
-    """A local store is believed as it was left."""
+    """A local store that is not empty is used as it is."""
     run = Restore.run
 
     async def believe(restore: Restore, store: Any) -> None:

@@ -1,11 +1,11 @@
-"""A group of workers, what befalls them by a seed, and what must be true at the end.
+"""A group of workers, faults that follow from a seed, and what must be true at the end.
 
-`live_through(seed)` is one life of a small cluster: records wait or arrive on two co-partitioned topics, among them aborted
-ones; workers start, are killed at any step, stopped for longer than their session, put out of the group without knowing
-it, told to leave, joined by others; calls and answers are lost, commits arrive late; changelogs are compacted; disks lose
-their last writes or all of them. Then the trouble ends, and whatever is left must be processed.
+`live_through(seed)` simulates one small cluster. Records, aborted ones among them, wait or arrive on two co-partitioned topics.
+Workers start, are killed at any step, are stopped for longer than their session, are removed from the group without knowing it,
+are told to leave, or are joined by others. Requests and answers are lost, and commits take effect late. Changelogs are
+compacted. Disks lose their last writes or everything. Then the faults end, and the workers must process all remaining records.
 
-At the end every input record has had exactly one effect, in order, and outputs, state and offsets agree (`check`).
+At the end, every input record has had exactly one effect, in order, and outputs, state and offsets agree (`check`).
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from rater.engine.store import MemoryStore
 from rater.settings import Settings
 from tests.engine.simulated.broker import Broker, Stored
 from tests.engine.simulated.loop import VirtualLoop, run
-from tests.engine.simulated.process import Disk, Process
+from tests.engine.simulated.process import Disk, Faults, Process
 
 PARTITIONS = 2
 INPUTS = ("commands", "calls")
@@ -54,7 +54,7 @@ SETTINGS = Settings(
 
 
 class Counting:
-    """Numbers an organization's records, adds them up, and says so of each."""
+    """Counts an organization's records, adds up their values, and emits both with each record."""
 
     def __init__(self, state: State, sink: Sink) -> None:
         self._state = state
@@ -76,11 +76,11 @@ GROUP = TaskGroup("sums", INPUTS, CHANGELOG, (OUTPUT,), memory=lambda partition,
 
 
 class WrongError(AssertionError):
-    """What came out is not right; the message ends with all that happened."""
+    """The result is wrong. The message ends with the trace of all that happened."""
 
 
 class World:
-    """One seed's cluster."""
+    """The cluster of one seed."""
 
     def __init__(self, seed: int) -> None:
         self.loop = VirtualLoop()
@@ -99,7 +99,7 @@ class World:
         self.trace.append(f"{self.loop.time():8.3f} {what}")
 
     async def live(self) -> None:
-        """Trouble, then calm until all is processed."""
+        """Run with faults for a while, then without until all records are processed."""
         self._publish(self.draw.randrange(10))
         running = [asyncio.create_task(self._run_machine(name)) for name in self.machines]
         happening = [asyncio.create_task(self._befall()), asyncio.create_task(self._arrive())]
@@ -121,11 +121,11 @@ class World:
             machine.cancel()
 
     async def _do_as(self, process: Process, work: Coroutine[Any, Any, None]) -> None:
-        """Have a process do something, if it lives that long."""
+        """Run `work` as the process. Returns when it is done or the process has been killed."""
         await asyncio.wait([self.loop.start_as(process, work)])
 
     def _publish(self, count: int) -> None:
-        """Records of a few organizations, some of them in transactions that end either way."""
+        """Publish records of a few organizations, some in transactions that are committed or aborted."""
         for _ in range(count):
             org = b"org%d" % self.draw.randrange(5)
             tp = TopicPartition(self.draw.choice((*INPUTS, "calls", "calls")), org[-1] % PARTITIONS)
@@ -142,7 +142,7 @@ class World:
             self._publish(self.draw.randrange(4))
 
     async def _befall(self) -> None:
-        """What befalls the workers, one thing after another."""
+        """Do things to the workers, one after another."""
         things = (self._kill, self._kill, self._stop_for_long, self._put_out, self._leave, self._compact, self._rebalance)
         while self.loop.time() < TROUBLE_S:
             await asyncio.sleep(self.draw.random() * 2.0)
@@ -163,11 +163,11 @@ class World:
         process.resume()
 
     async def _put_out(self, process: Process) -> None:
-        """The group goes on without it; it is told later, or never if it is killed before."""
+        """Remove it from the group. It learns that later, or never if it is killed before."""
         await self._forget(process)
 
     async def _leave(self, process: Process) -> None:
-        """SIGTERM."""
+        """End it as after SIGTERM."""
         await self._do_as(process, process.engine.close(1.0))
         self._end(process)
         await self._rebalance(process)
@@ -182,7 +182,7 @@ class World:
         self.loop.call_later(self.draw.random() * 2.0, self._tell, process)
 
     def _tell(self, process: Process) -> None:
-        """Its heartbeat is answered: it is no member. It gives up what it had and joins anew."""
+        """Its heartbeat is answered with "unknown member": it closes its tasks and joins again."""
         if process.alive and not process.member:
             self.note(f"told {process.name}")
             self.loop.start_as(process, self._join_anew(process))
@@ -195,7 +195,7 @@ class World:
         self.loop.create_task(self._rebalance(process))
 
     async def _rebalance(self, _: Process) -> None:
-        """Everybody gives up everything; then it is dealt out anew. Who stands still for too long is forgotten."""
+        """Revoke all partitions, then assign them again. A process that doesn't respond in time is removed from the group."""
         async with self._balancing:
             members = [process for process in self.processes.values() if process.alive and process.member]
             revoking = [self.loop.start_as(process, _revoke(process)) for process in members]
@@ -214,13 +214,13 @@ class World:
                 await self._do_as(process, process.engine.assign(tps))
 
     async def _run_machine(self, name: str) -> None:
-        """Start a worker, and again whenever it has ended."""
+        """Start a worker, and start it again whenever it has ended."""
         disk = self.machines[name]
         while True:
             await asyncio.sleep(self.draw.random())
             die_at = self.draw.randrange(1, 400) if not self._calm and self.draw.random() < 0.7 else None
-            trouble = 0.0 if self._calm else self._trouble
-            process = Process(name, self.loop, self.broker, disk, GROUP, SETTINGS, self.draw, trouble, die_at)
+            faults = Faults(self.draw, 0.0 if self._calm else self._trouble, die_at)
+            process = Process(name, self.loop, self.broker, disk, GROUP, SETTINGS, faults)
             self.processes[name] = process
             self.note(f"start {name}, to die at step {die_at}")
             await self._run_process(process)
@@ -249,7 +249,7 @@ class World:
         process.kill()
 
     def _crash(self, disk: Disk) -> None:
-        """What a crash leaves on the disk: usually all, sometimes not the last writes, sometimes nothing."""
+        """Apply a crash to the disk: usually it keeps everything, sometimes it loses the last writes, sometimes everything."""
         chance = self.draw.random()
         if chance < 0.15:
             disk.wipe()
@@ -261,7 +261,7 @@ class World:
         return sum(len(self.broker.partitions[tp].committed()) for tp in _tps(OUTPUT)) >= wanted
 
     def check(self) -> None:
-        """Raise `WrongError` unless everything came out once and right."""
+        """Raise `WrongError` unless every record was processed once and correctly."""
         if self.wrong:
             raise WrongError("; ".join(self.wrong))
         for partition in range(PARTITIONS):
@@ -271,7 +271,7 @@ class World:
             self._check_state(partition, inputs, accounts)
 
     def _check_state(self, partition: int, inputs: dict[str, list[Stored]], accounts: dict[bytes, tuple[int, int]]) -> None:
-        """The changelog alone must give back every account, and say how far the input has been read."""
+        """Check that the changelog alone restores every account, and says how far the input has been read."""
         store = MemoryStore()
         changelog = self.broker.partitions[TopicPartition(CHANGELOG, partition)]
         apply_changelog(store, ((r.key or b"", r.value) for r in changelog.committed()), changelog.end)
@@ -287,7 +287,7 @@ class World:
 
 
 def live_through(seed: int) -> World:
-    """One life. Raises `WrongError`, with the trace, if anything is wrong at its end."""
+    """Simulate the cluster of one seed. Raises `WrongError`, with the trace, if anything is wrong at the end."""
     world = World(seed)
     try:
         with _virtual_time(world.loop):
@@ -299,7 +299,7 @@ def live_through(seed: int) -> World:
 
 
 def _check_outputs(inputs: dict[str, list[Stored]], outputs: list[Stored]) -> dict[bytes, tuple[int, int]]:
-    """Every record once, in its topic's order; the numbers and sums of each organization without a gap."""
+    """Check that every record came out once, in its topic's order, with the right count and sum. Returns the last by key."""
     said = [msgspec.json.decode(record.value or b"", type=tuple[str, int, int, int]) for record in outputs]
     for topic, records in inputs.items():
         _agree(f"outputs of {topic}", [s[1] for s in said if s[0] == topic], [record.offset for record in records])
@@ -329,7 +329,7 @@ def _tps(*topics: str) -> Iterator[TopicPartition]:
 
 @contextmanager
 def _virtual_time(loop: VirtualLoop) -> Iterator[None]:
-    """The engine's clocks are the loop's."""
+    """Make the engine's clocks those of the loop."""
     clock = SimpleNamespace(time=loop.time, monotonic=loop.time, time_ns=lambda: int(loop.time() * 1e9))
     modules = (engine, task, checkpoint, output, watchdog)
     real = modules[0].time

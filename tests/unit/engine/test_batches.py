@@ -1,4 +1,4 @@
-"""A batch between engine and agent: who hears of what, and what a batch that is given up leaves behind."""
+"""A batch between engine and agent: who learns of an error, and what happens to a batch that is given up."""
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
@@ -22,13 +22,13 @@ class Rec:
 
 
 class Nothing:
-    """Neither state nor sink is used here."""
+    """Stands in for state and sink, which these tests don't use."""
 
     def emit(self, *_: Any) -> None: ...
 
 
 class Agency:
-    """An app with one agent, which does what the record's value says, and notes what it has finished."""
+    """An app with one agent. It calls the transaction's memory, if there is one, and records the batches it has finished."""
 
     def __init__(self, folder: Path) -> None:
         self.app = EngineApp(engine_settings(Settings(data_dir=folder)))
@@ -49,7 +49,7 @@ class Agency:
             await transaction.memory()
 
     async def give(self, work: Any = None, offset: int = 7) -> Batch:
-        """Have a batch processed, and settled once it has been."""
+        """Have a batch processed, then settle it."""
         batch = Batch(BatchTransaction(0, Nothing(), Nothing(), work, [Rec(offset)]))  # type: ignore[arg-type]
         try:
             await batch.run(self.channel)
@@ -77,7 +77,7 @@ async def raise_value_error() -> None:
     raise ValueError("boom")
 
 
-async def test_the_engine_hears_of_the_agents_exception_and_the_agent_lives_on(agency: Agency) -> None:
+async def test_the_engine_gets_the_agents_exception_and_the_agent_lives_on(agency: Agency) -> None:
     with pytest.raises(ValueError, match="boom"):
         await agency.give(raise_value_error)
     await agency.give(offset=8)
@@ -124,14 +124,14 @@ async def test_a_batch_that_is_given_up_cancels_the_block_and_the_agent_takes_th
     giving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await giving
-    assert cancelled == [True], "the block has been left by the time the engine goes on"
+    assert cancelled == [True], "the engine continued before the agent had left the block"
     for offset in range(4):  # both actors still work
         await agency.give(offset=offset)
     await turns()
     assert agency.finished[-4:] == [0, 1, 2, 3]
 
 
-async def test_a_batch_given_up_before_the_agent_took_it_does_nothing_to_the_world_outside(agency: Agency) -> None:
+async def test_a_batch_given_up_before_the_agent_took_it_has_no_effect(agency: Agency) -> None:
     done = []
 
     async def reach_out() -> None:
@@ -139,7 +139,7 @@ async def test_a_batch_given_up_before_the_agent_took_it_does_nothing_to_the_wor
         done.append("sent")
 
     giving = asyncio.create_task(agency.give(reach_out))
-    await asyncio.sleep(0)  # it stands in the channel
+    await asyncio.sleep(0)  # now it is in the channel
     giving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await giving
@@ -150,7 +150,7 @@ async def test_a_batch_given_up_before_the_agent_took_it_does_nothing_to_the_wor
     assert agency.finished[-1] == 9
 
 
-async def test_a_batch_lets_go_of_its_records_when_it_ends(agency: Agency) -> None:
+async def test_a_batch_releases_its_records_when_it_ends(agency: Agency) -> None:
     batch = Batch(BatchTransaction(0, Nothing(), Nothing(), None, [Rec(1)]))  # type: ignore[arg-type]
     transaction = batch._transaction
     await batch.run(agency.channel)

@@ -1,4 +1,4 @@
-"""A broker that is away, or does not know yet, is asked again; it is no reason to end the worker."""
+"""If a broker is away or doesn't know the answer yet, it is asked again. The worker doesn't end because of it."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from rater.settings import Settings
 
 
 class Admin:
-    """Answers after so many refusals."""
+    """An admin client that raises each of `refusals` before it answers."""
 
     def __init__(self, refusals: list[Exception]) -> None:
         self.refusals = refusals
@@ -29,7 +29,7 @@ class Admin:
 
 
 class AwayConsumer:
-    """Asks a broker that does not answer."""
+    """A consumer whose broker doesn't answer."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -48,7 +48,7 @@ async def test_a_worker_starts_though_the_broker_it_asked_first_is_away() -> Non
     assert await kafka(NodeNotReadyError(), NodeNotReadyError()).partition_counts(["t"]) == {"t": 3}
 
 
-async def test_a_refusal_that_no_repetition_cures_is_raised_at_once() -> None:
+async def test_a_permanent_refusal_is_raised_at_once() -> None:
     with pytest.raises(TopicAuthorizationFailedError):
         await kafka(TopicAuthorizationFailedError()).partition_counts(["t"])
 
@@ -62,12 +62,12 @@ async def test_a_barrier_that_no_broker_answers_has_the_batch_tried_again(error:
     assert is_retryable(raised.value)
 
 
-async def test_a_client_is_let_go_whatever_its_end_looks_like() -> None:
+async def test_a_client_is_let_go_even_if_closing_it_fails_or_hangs() -> None:
     async def stop(error: BaseException | None) -> None:
         if error is not None:
             raise error
 
     assert await let_go(stop(None))
     assert not await let_go(stop(KafkaTimeoutError()))
-    assert not await let_go(stop(asyncio.CancelledError()))  # as a consumer does that waits to ask a broker again
+    assert not await let_go(stop(asyncio.CancelledError()))  # as from a consumer that waits to repeat a request
     assert not await let_go(asyncio.sleep(60), timeout_s=0.01)

@@ -1,4 +1,4 @@
-"""The consumer's thread, on a stand-in for aiokafka's consumer that moves as the real one does."""
+"""The consumer's thread, with a fake of aiokafka's consumer whose positions move as the real ones do."""
 
 import asyncio
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ ONE, OTHER = TopicPartition("t", 1), TopicPartition("t", 2)
 
 
 class Stub:
-    """Finds a transaction marker in `ONE`, moves over it and waits for records, which don't come."""
+    """Skips a transaction marker in `ONE`, then waits for records that never come."""
 
     def __init__(self) -> None:
         self.positions = {ONE: 19, OTHER: 0}
@@ -33,7 +33,7 @@ class Stub:
 
 
 class Thread(BatchConsumerThread):
-    """Without the thread."""
+    """The class under test, without a real thread."""
 
     def __init__(self, stub: Stub) -> None:
         self._stub = stub
@@ -48,7 +48,7 @@ class Thread(BatchConsumerThread):
     async def check_membership(self) -> None: ...
 
 
-async def test_a_poll_that_is_interrupted_after_it_moved_over_a_marker_leaves_the_position_where_it_was() -> None:
+async def test_after_an_interrupted_poll_the_position_is_where_it_was_before() -> None:
     stub = Stub()
     thread = Thread(stub)
     polling = asyncio.create_task(thread.poll({ONE: 19}, 10.0, 100))
@@ -58,7 +58,7 @@ async def test_a_poll_that_is_interrupted_after_it_moved_over_a_marker_leaves_th
     assert stub.positions == {ONE: 19, OTHER: 7}
 
 
-async def test_a_poll_that_was_not_interrupted_moves_nothing_back() -> None:
+async def test_a_seek_without_a_poll_in_flight_leaves_other_positions_alone() -> None:
     stub = Stub()
     thread = Thread(stub)
     stub.positions[ONE] = 25
@@ -66,8 +66,8 @@ async def test_a_poll_that_was_not_interrupted_moves_nothing_back() -> None:
     assert stub.positions == {ONE: 25, OTHER: 7}
 
 
-async def test_what_a_poll_of_before_knew_moves_nothing_that_has_been_sought_since() -> None:
-    """Two tasks that open at once seek one after the other, before the poll they interrupt has come to its end."""
+async def test_an_interrupted_poll_does_not_undo_an_earlier_seek() -> None:
+    """Two tasks that open at the same time seek one after the other, before the poll that they interrupt has ended."""
     stub = Stub()
     thread = Thread(stub)
     polling = asyncio.create_task(thread.poll({ONE: 19}, 10.0, 100))
@@ -78,7 +78,7 @@ async def test_what_a_poll_of_before_knew_moves_nothing_that_has_been_sought_sin
     assert stub.positions == {ONE: 12, OTHER: 7}
 
 
-async def test_a_poll_of_before_an_assignment_has_no_say_after_it() -> None:
+async def test_the_positions_of_a_poll_from_before_an_assignment_are_forgotten() -> None:
     stub = Stub()
     thread = Thread(stub)
     polling = asyncio.create_task(thread.poll({ONE: 19}, 10.0, 100))

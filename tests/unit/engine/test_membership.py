@@ -1,6 +1,6 @@
-"""The end of a membership ends the worker, whether it has partitions or not.
+"""The end of its group membership ends the worker, with or without partitions.
 
-A static member that the group has put out never joins again: it would put out the one that has its id now.
+A static member that the group has removed never joins again, because that would remove the member that has its id now.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ OWNED = {TopicPartition("t", 0)}
 
 
 class Thread:
-    """The consumer's thread, as the listener sees it. Closing the tasks takes until `put_out_meanwhile` has had its effect."""
+    """The consumer's thread, as the listener sees it. With `put_out_meanwhile`, the group removes the member in `revoke`."""
 
     def __init__(self, *, put_out: bool = False, put_out_meanwhile: bool = False) -> None:
         self.put_out = put_out
@@ -45,14 +45,14 @@ async def revoke(thread: Thread, owned: set[TopicPartition]) -> None:
     await listener(thread).on_partitions_revoked(owned)
 
 
-async def test_a_member_that_has_not_been_put_out_closes_its_tasks_and_joins_again() -> None:
+async def test_a_member_that_has_not_been_removed_closes_its_tasks_and_joins_again() -> None:
     thread = Thread()
     await revoke(thread, OWNED)
     assert thread.revoked == [OWNED]
     assert thread.failures == []
 
 
-async def test_one_that_joins_for_the_first_time_has_no_membership_to_lose() -> None:
+async def test_a_first_join_is_not_taken_for_a_removal() -> None:
     thread = Thread(put_out=True)
     await revoke(thread, set())
     assert thread.failures == []
@@ -66,7 +66,7 @@ async def test_one_that_has_been_put_out_ends(thread: Thread) -> None:
 
 
 async def check(instance_id: str | None, error: Exception | None, *, cancelled: bool = False) -> None:
-    """What the worker sees of an error that aiokafka keeps for the next poll."""
+    """Call `check_membership` while aiokafka keeps an error for the next poll."""
 
     def check_errors() -> None:
         if error is not None:
@@ -80,10 +80,10 @@ async def check(instance_id: str | None, error: Exception | None, *, cancelled: 
     await BatchConsumerThread.check_membership(thread)
 
 
-UNKNOWN = KafkaError(repr(UnknownError()))  # as aiokafka's coordinator passes on code 82
+UNKNOWN = KafkaError(repr(UnknownError()))  # what aiokafka's coordinator makes of code 82
 
 
-async def test_a_sound_membership_is_no_error() -> None:
+async def test_a_valid_membership_is_no_error() -> None:
     await check("worker-1", None)
 
 
@@ -93,7 +93,7 @@ async def test_a_static_member_that_is_not_let_in_any_more_has_been_fenced() -> 
 
 
 @pytest.mark.parametrize(("instance_id", "error"), [(None, UNKNOWN), ("worker-1", GroupAuthorizationFailedError("group"))])
-async def test_whatever_else_ends_a_membership_is_raised_as_it_is(instance_id: str | None, error: KafkaError) -> None:
+async def test_any_other_error_that_ends_a_membership_is_raised_unchanged(instance_id: str | None, error: KafkaError) -> None:
     with pytest.raises(type(error)) as raised:
         await check(instance_id, error)
     assert raised.value is error

@@ -21,7 +21,7 @@ class Rec:
     headers: Headers = field(default=())
 
 
-def lane(rank: int, *timestamps: int) -> list[Rec]:
+def queue(rank: int, *timestamps: int) -> list[Rec]:
     return [Rec(timestamp, f"{rank}", offset) for offset, timestamp in enumerate(timestamps)]
 
 
@@ -30,47 +30,47 @@ def order(records: list[Rec]) -> list[tuple[int, str]]:
 
 
 def test_records_come_by_timestamp_and_the_lower_rank_first_on_a_tie() -> None:
-    merged, taken = merge([lane(0, 2, 5), lane(1, 1, 2, 2, 6)], [False, False], 100)
+    merged, taken = merge([queue(0, 2, 5), queue(1, 1, 2, 2, 6)], [False, False], 100)
     assert order(merged) == [(1, "1"), (2, "0"), (2, "1"), (2, "1"), (5, "0"), (6, "1")]
     assert taken == [2, 4]
 
 
 def test_the_order_within_a_topic_is_kept_whatever_its_timestamps() -> None:
-    merged, _ = merge([lane(0, 5, 1), lane(1, 2, 9, 3)], [False, False], 100)
+    merged, _ = merge([queue(0, 5, 1), queue(1, 2, 9, 3)], [False, False], 100)
     assert order(merged) == [(2, "1"), (5, "0"), (1, "0"), (9, "1"), (3, "1")]
 
 
 def test_a_topic_that_is_empty_and_may_have_more_holds_everything_back() -> None:
-    assert merge([lane(0), lane(1, 1, 2)], [True, False], 100) == ([], [0, 0])
+    assert merge([queue(0), queue(1, 1, 2)], [True, False], 100) == ([], [0, 0])
 
 
 def test_a_topic_that_is_empty_and_at_its_end_holds_nothing_back() -> None:
-    merged, taken = merge([lane(0), lane(1, 1, 2)], [False, True], 100)
+    merged, taken = merge([queue(0), queue(1, 1, 2)], [False, True], 100)
     assert order(merged) == [(1, "1"), (2, "1")]
     assert taken == [0, 2]
 
 
 def test_a_topic_that_runs_dry_and_may_have_more_ends_the_batch() -> None:
-    merged, taken = merge([lane(0, 3), lane(1, 1, 2, 4, 5)], [True, True], 100)
+    merged, taken = merge([queue(0, 3), queue(1, 1, 2, 4, 5)], [True, True], 100)
     assert order(merged) == [(1, "1"), (2, "1"), (3, "0")]
     assert taken == [1, 2]
 
 
 def test_no_more_than_the_limit_is_taken() -> None:
-    merged, taken = merge([lane(0, 1, 4), lane(1, 2, 3)], [False, False], 3)
+    merged, taken = merge([queue(0, 1, 4), queue(1, 2, 3)], [False, False], 3)
     assert order(merged) == [(1, "0"), (2, "1"), (3, "1")]
     assert taken == [1, 2]
 
 
 @pytest.mark.parametrize("limit", [1, 7])
-@given(lanes=st.lists(st.lists(st.integers(0, 9), max_size=12), min_size=1, max_size=3), cut=st.integers(0, 12))
-def test_however_it_is_cut_the_whole_order_is_the_same(limit: int, lanes: list[list[int]], cut: int) -> None:
-    full = [lane(rank, *timestamps) for rank, timestamps in enumerate(lanes)]
+@given(queues=st.lists(st.lists(st.integers(0, 9), max_size=12), min_size=1, max_size=3), cut=st.integers(0, 12))
+def test_the_order_does_not_depend_on_how_the_input_is_cut(limit: int, queues: list[list[int]], cut: int) -> None:
+    full = [queue(rank, *timestamps) for rank, timestamps in enumerate(queues)]
     whole, _ = merge(full, [False] * len(full), 10_000)
     seen: list[Rec] = []
     rest = full
     while any(rest):
-        # A fetch brings only the first records of each topic.
+        # A fetch returns only the first records of each topic.
         fetched = [records[: max(1, cut)] for records in rest]
         more = [len(part) < len(records) for part, records in zip(fetched, rest, strict=True)]
         merged, taken = merge(fetched, more, limit)

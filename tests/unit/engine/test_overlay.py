@@ -1,4 +1,4 @@
-"""State: the overlay of a batch, segments of index rows, and the same rows from the changelog."""
+"""State: the overlay of a batch, segments of index rows, and the same rows restored from the changelog."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def new_state(store: LocalStore) -> BatchState:
 
 
 class Task:
-    """A state over a store, with the changelog that its batches write."""
+    """A state on a store, with the changelog that its batches write."""
 
     def __init__(self, store: LocalStore | None = None) -> None:
         self.store = store or MemoryStore()
@@ -121,7 +121,7 @@ def test_expired_rows_are_forgotten_and_their_segments_deleted() -> None:
     assert rows(task.rebuilt(compacted=True)) == rows(task.store)
 
 
-def test_expiry_goes_in_slices_from_batch_to_batch_until_all_is_gone() -> None:
+def test_expired_rows_are_removed_in_slices_over_several_batches() -> None:
     task = Task()
     for n in range(250):
         task.state.append(1, b"id-%d" % n, b"1")
@@ -140,7 +140,7 @@ def test_expiry_goes_in_slices_from_batch_to_batch_until_all_is_gone() -> None:
     assert rows(task.rebuilt()) == rows(task.store)
 
 
-def test_expiry_goes_on_in_a_state_opened_anew() -> None:
+def test_expiry_continues_after_the_state_is_opened_again() -> None:
     task = Task()
     for n in range(150):
         task.state.append(1, b"id-%d" % n, b"1")
@@ -152,7 +152,7 @@ def test_expiry_goes_on_in_a_state_opened_anew() -> None:
     assert [row for row in rows(task.store) if row[0] != b"m"] == []
 
 
-def test_a_row_appended_again_lives_as_long_as_its_last_day() -> None:
+def test_a_row_that_is_appended_again_expires_with_its_last_day() -> None:
     task = Task()
     task.state.append(1, b"id", b"old")
     task.commit()
@@ -165,7 +165,7 @@ def test_a_row_appended_again_lives_as_long_as_its_last_day() -> None:
         assert new_state(task.rebuilt(compacted=compacted)).get(b"id") == b"new"
 
 
-def test_what_is_appended_to_a_day_already_expired_is_swept_with_a_later_batch() -> None:
+def test_a_row_appended_to_an_expired_day_is_removed_by_a_later_batch() -> None:
     task = Task()
     task.state.expire(5)
     task.commit()

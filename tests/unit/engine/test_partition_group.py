@@ -1,4 +1,4 @@
-"""Cutting batches from what has been fetched."""
+"""The record queues of a task, and how batches are cut from them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,24 +18,24 @@ class Rec:
     headers: Headers = field(default=())
 
 
-class Buffered:
-    """A buffer of the topics "a" and "b", a broker that says which of them is dry, and a clock."""
+class GroupBench:
+    """The partition group of topics "a" and "b". The test sets which of them is dry, and the clock."""
 
     def __init__(self, records_max: int = 100, bytes_max: int = 10_000) -> None:
         self.now_s = 0.0
         self.dry = {"a": False, "b": False}
-        self.buffer = PartitionGroup(
+        self.group = PartitionGroup(
             ("a", "b"), records_max, bytes_max, 1.0, lambda topic, _: self.dry[topic], lambda: self.now_s
         )
-        self.buffer.reset({"a": 0, "b": 0})
+        self.group.reset({"a": 0, "b": 0})
 
     def add(self, topic: str, *timestamps: int, position: int | None = None) -> None:
-        start = self.buffer.wanted()[topic]
+        start = self.group.wanted()[topic]
         records = [Rec(topic, start + n, t) for n, t in enumerate(timestamps)]
-        self.buffer.add(topic, records, start + len(records) if position is None else position)
+        self.group.add(topic, records, start + len(records) if position is None else position)
 
     def take(self) -> list[int] | None:
-        batch = self.buffer.take()
+        batch = self.group.take()
         return None if batch is None else times(batch.records)
 
 
@@ -43,8 +43,8 @@ def times(records: Sequence[object]) -> list[int]:
     return [record.timestamp for record in records if isinstance(record, Rec)]
 
 
-def test_a_topic_nothing_is_known_of_holds_the_other_back() -> None:
-    given = Buffered()
+def test_an_empty_topic_that_may_have_records_holds_the_other_back() -> None:
+    given = GroupBench()
     given.add("b", 1, 2)
     assert given.take() is None
     given.dry["a"] = True
@@ -52,7 +52,7 @@ def test_a_topic_nothing_is_known_of_holds_the_other_back() -> None:
 
 
 def test_a_topic_never_holds_the_other_back_for_longer_than_the_limit() -> None:
-    given = Buffered()
+    given = GroupBench()
     given.add("b", 1, 2)
     assert given.take() is None
     given.now_s = 0.99
@@ -61,11 +61,11 @@ def test_a_topic_never_holds_the_other_back_for_longer_than_the_limit() -> None:
     assert given.take() == [1, 2]
     given.add("b", 3)
     assert given.take() == [3]
-    assert given.buffer.waits_given_up == 1
+    assert given.group.waits_given_up == 1
 
 
-def test_a_topic_given_up_holds_back_again_once_it_has_had_records() -> None:
-    given = Buffered()
+def test_a_topic_that_was_given_up_holds_the_other_back_again_once_it_has_had_records() -> None:
+    given = GroupBench()
     given.add("b", 1, 5)
     given.take()
     given.now_s = 1.0
@@ -77,45 +77,45 @@ def test_a_topic_given_up_holds_back_again_once_it_has_had_records() -> None:
 
 
 def test_positions_go_past_markers_once_the_records_before_them_are_taken() -> None:
-    given = Buffered(records_max=2)
+    given = GroupBench(records_max=2)
     given.dry["a"] = True
     given.add("b", 1, 2, 3, position=5)
-    assert given.buffer.take() == InputSlice([Rec("b", 0, 1), Rec("b", 1, 2)], {"a": 0, "b": 2})
-    batch = given.buffer.take()
+    assert given.group.take() == InputSlice([Rec("b", 0, 1), Rec("b", 1, 2)], {"a": 0, "b": 2})
+    batch = given.group.take()
     assert batch is not None
     assert batch.positions == {"a": 0, "b": 5}
 
 
 def test_a_batch_is_no_larger_in_bytes_than_its_limit() -> None:
-    given = Buffered(bytes_max=12)
+    given = GroupBench(bytes_max=12)
     given.dry["a"] = True
     given.add("b", 1, 2, 3, 4, 5)
     assert [given.take(), given.take(), given.take(), given.take()] == [[1, 2], [3, 4], [5], None]
 
 
 def test_a_single_record_larger_than_the_limit_is_a_batch() -> None:
-    given = Buffered(bytes_max=3)
+    given = GroupBench(bytes_max=3)
     given.dry["a"] = True
     given.add("b", 1, 2)
     assert given.take() == [1]
 
 
-def test_a_topic_whose_lane_is_full_is_not_asked_for() -> None:
-    given = Buffered(records_max=2)
+def test_a_topic_whose_queue_is_full_is_not_fetched() -> None:
+    given = GroupBench(records_max=2)
     given.add("b", 1, 2)
-    assert given.buffer.wanted() == {"a": 0}
+    assert given.group.wanted() == {"a": 0}
     given.dry["a"] = True
     given.take()
-    assert given.buffer.wanted() == {"a": 0, "b": 2}
+    assert given.group.wanted() == {"a": 0, "b": 2}
 
 
-def test_a_buffer_is_drained_when_it_holds_nothing_and_no_topic_has_more() -> None:
-    given = Buffered()
+def test_a_group_is_drained_when_it_has_no_records_and_no_topic_has_more() -> None:
+    given = GroupBench()
     given.dry = {"a": True, "b": True}
-    assert given.buffer.is_drained()
+    assert given.group.is_drained()
     given.add("b", 1)
-    assert not given.buffer.is_drained()
+    assert not given.group.is_drained()
     assert given.take() == [1]
-    assert given.buffer.is_drained()
+    assert given.group.is_drained()
     given.dry["a"] = False
-    assert not given.buffer.is_drained()
+    assert not given.group.is_drained()

@@ -1,4 +1,4 @@
-"""When a task does due work: its own clock says, and the input comes first."""
+"""When a task does due work, and what happens to a task that ends unexpectedly."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from rater.settings import Settings
 
 
 class Bench:
-    """A task, its checkpoint, its consumer and its clock, all by hand. `done` is what it did, in order."""
+    """A task with a fake checkpoint, owner and clock. `done` lists what the task did, in order."""
 
     def __init__(self, due_ms: Sequence[int]) -> None:
         self.now_ms = 1000
@@ -28,12 +28,12 @@ class Bench:
         self.failures: list[BaseException] = []
         self.positions: dict[str, int] = {"t": 0}
         self.worked = asyncio.Event()
-        self.buffer = PartitionGroup(("t",), 100, 10_000, 1.0, lambda _, __: self.dry, lambda: 0.0)
+        self.queues = PartitionGroup(("t",), 100, 10_000, 1.0, lambda _, __: self.dry, lambda: 0.0)
         id_ = TaskId("app", "group", 0, ("t",), "changelog")
         checkpoint: Any = self
         self.opening = asyncio.Semaphore(1)
         self.settings = engine_settings(Settings(retry_wait_ms_max=1000))
-        self.task = Task(id_, self.buffer, lambda: checkpoint, EngineStats().task("group", 0), self)
+        self.task = Task(id_, self.queues, lambda: checkpoint, EngineStats().task("group", 0), self)
 
     # The checkpoint
 
@@ -76,7 +76,7 @@ class Bench:
         self.worked.set()
 
     async def until_open(self) -> None:
-        while not self.task.is_open:  # noqa: ASYNC110 - a turn of the loop at a time
+        while not self.task.is_open:  # noqa: ASYNC110 - one turn of the loop at a time
             await asyncio.sleep(0)
 
     async def until_done(self, count: int) -> list[tuple[str, int]]:
@@ -103,11 +103,11 @@ class Rec:
         self.offset = offset
 
 
-async def test_due_work_is_done_when_the_clock_has_reached_it() -> None:
+async def test_due_work_is_done_once_the_clock_has_reached_it() -> None:
     bench = Bench([1000, 5000])
     async with bench.running():
         await bench.until_done(1)
-        bench.buffer.add("t", [Rec(0)], 1)  # a batch in between shows that nothing else was done before it
+        bench.queues.add("t", [Rec(0)], 1)  # shows that no other tick comes before this batch
         await bench.until_done(2)
         bench.now_ms = 5000
         assert await bench.until_done(3) == [("tick", 1000), ("batch", 1), ("tick", 5000)]
@@ -118,13 +118,13 @@ async def test_due_work_waits_for_the_input_to_be_read_to_its_end() -> None:
     bench.dry = False
     async with bench.running():
         await bench.until_open()
-        bench.buffer.add("t", [Rec(0)], 1)
+        bench.queues.add("t", [Rec(0)], 1)
         assert await bench.until_done(1) == [("batch", 1)]
         bench.dry = True
         assert await bench.until_done(2) == [("batch", 1), ("tick", 1000)]
 
 
-async def test_due_work_does_not_wait_for_ever_for_an_input_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_due_work_does_not_wait_for_ever_for_the_end_of_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task_module, "_DUE_WAIT_S", 0.05)
     bench = Bench([1000])
     bench.dry = False
@@ -136,18 +136,18 @@ async def test_a_task_without_due_work_only_takes_batches() -> None:
     bench = Bench([])
     async with bench.running():
         await bench.until_open()
-        bench.buffer.add("t", [Rec(0)], 1)
+        bench.queues.add("t", [Rec(0)], 1)
         assert await bench.until_done(1) == [("batch", 1)]
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), SystemError("unheard of")], ids=repr)
-async def test_a_task_that_ends_unasked_ends_the_worker(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_task_that_ends_unexpectedly_ends_the_worker(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     async def close() -> None:
         raise error
 
     bench = Bench([])
     monkeypatch.setattr(bench, "close", close)
-    monkeypatch.setattr(bench, "seek", Raising(TimeoutError()))  # retryable, so that closing is all that goes wrong
+    monkeypatch.setattr(bench, "seek", Raising(TimeoutError()))  # retryable, so that only closing ends the task
     bench.task.start()
     async with asyncio.timeout(5):
         await bench.worked.wait()

@@ -73,7 +73,7 @@ async def test_a_worker_that_has_no_partitions_yet_is_alive_and_not_ready(
             assert "no partitions have been assigned yet" in await answer.text()
 
 
-def test_a_process_is_as_well_as_the_worst_of_its_agents() -> None:
+def test_a_process_is_healthy_only_if_all_of_its_agents_are() -> None:
     well, ill = app(), app()
     health = Health([well, ill])
     assert health.is_alive()
@@ -81,12 +81,12 @@ def test_a_process_is_as_well_as_the_worst_of_its_agents() -> None:
     ill.engine.lacking = ["rating[0] is being opened"]
     assert health.is_alive()
     assert not health.is_ready()
-    ill.engine.wrong = ["rating[0] does not move"]
+    ill.engine.wrong = ["rating[0] makes no progress"]
     assert not health.is_alive()
-    assert health.troubles() == ["rating[0] does not move"]
+    assert health.troubles() == ["rating[0] makes no progress"]
 
 
-async def test_metrics_are_what_prometheus_reads(http: ClientSession, tmp_path: Path, port: int) -> None:
+async def test_metrics_can_be_read_by_prometheus(http: ClientSession, tmp_path: Path, port: int) -> None:
     settings = settings_of(tmp_path, http_port=port)
     url = f"http://127.0.0.1:{port}/metrics"
     async with watched(settings, make_agents(settings, ["rating", "timer"])), http.get(url) as answer:
@@ -97,7 +97,9 @@ async def test_metrics_are_what_prometheus_reads(http: ClientSession, tmp_path: 
 
 
 @pytest.mark.parametrize("path", ["livez", "readyz", "metrics"])
-async def test_with_a_token_nobody_is_answered_without_it(http: ClientSession, tmp_path: Path, port: int, path: str) -> None:
+async def test_if_there_is_a_token_requests_without_it_are_refused(
+    http: ClientSession, tmp_path: Path, port: int, path: str
+) -> None:
     settings = settings_of(tmp_path, http_port=port, http_token=TOKEN)
     async with watched(settings, make_agents(settings, ["timer"])):
         url = f"http://127.0.0.1:{port}/{path}"
@@ -109,12 +111,12 @@ async def test_with_a_token_nobody_is_answered_without_it(http: ClientSession, t
             assert answer.status in (200, 503)
 
 
-def test_off_loopback_there_is_no_endpoint_without_a_token() -> None:
+def test_an_endpoint_that_is_not_on_loopback_needs_a_token() -> None:
     with pytest.raises(ValueError, match="http_token"):
         Settings(http_host="0.0.0.0")
 
 
-async def test_workers_of_one_machine_find_a_port_each(http: ClientSession, tmp_path: Path) -> None:
+async def test_each_worker_on_a_machine_finds_a_port_of_its_own(http: ClientSession, tmp_path: Path) -> None:
     settings = settings_of(tmp_path)
     async with watched(settings, make_agents(settings, ["timer"])), watched(settings, make_agents(settings, ["timer"])):
         answering = 0
@@ -127,7 +129,7 @@ async def test_workers_of_one_machine_find_a_port_each(http: ClientSession, tmp_
         assert answering >= 2
 
 
-async def test_a_port_that_was_asked_for_and_is_taken_ends_the_worker(tmp_path: Path) -> None:
+async def test_a_configured_port_that_is_taken_ends_the_worker(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -30,14 +30,14 @@ def said(act: Callable[[], object], level: str = "info") -> list[dict[str, Any]]
     return [json.loads(line) for line in out.getvalue().splitlines()]
 
 
-def test_a_line_of_json_begins_with_when_how_bad_who_and_what() -> None:
+def test_a_json_line_begins_with_timestamp_level_logger_and_event() -> None:
     (line,) = said(lambda: log.warning("%d of %d", 1, 2, extra={"partition": 3}))
     assert list(line)[:4] == ["timestamp", "level", "logger", "event"]
     assert (line["level"], line["logger"], line["event"], line["partition"]) == ("warning", "rater.tests", "1 of 2", 3)
     assert line["timestamp"].endswith("Z")
 
 
-def test_for_people_it_is_one_line_of_text() -> None:
+def test_console_format_is_one_line_of_text() -> None:
     out = io.StringIO()
     set_up("info", "console", out)
     log.error("no room", extra={"partition": 3})
@@ -46,14 +46,14 @@ def test_for_people_it_is_one_line_of_text() -> None:
     assert len(out.getvalue().splitlines()) == 1
 
 
-def test_what_is_no_terminal_gets_json_unless_told_otherwise() -> None:
+def test_without_a_terminal_the_default_is_json() -> None:
     out = io.StringIO()
     set_up("info", "auto", out)
     log.info("x")
     assert json.loads(out.getvalue())["event"] == "x"
 
 
-def test_below_the_level_nothing_is_said_and_libraries_say_no_less_than_warnings() -> None:
+def test_lines_below_the_level_are_dropped_and_libraries_only_log_warnings() -> None:
     def act() -> None:
         log.debug("x")
         logging.getLogger("aiokafka.consumer").info("x")
@@ -62,7 +62,7 @@ def test_below_the_level_nothing_is_said_and_libraries_say_no_less_than_warnings
     assert [line["event"] for line in said(act)] == ["y"]
 
 
-def test_the_steps_of_fausts_services_are_for_those_who_debug() -> None:
+def test_the_steps_of_fausts_services_are_only_logged_at_debug() -> None:
     def act() -> None:
         logging.getLogger("rater.engine.engine").info("[^-Engine]: Starting...")
 
@@ -70,7 +70,7 @@ def test_the_steps_of_fausts_services_are_for_those_who_debug() -> None:
     assert len(said(act, "debug")) == 1
 
 
-def test_what_is_bound_goes_into_every_line_under_it() -> None:
+def test_bound_fields_are_in_every_line_of_the_block() -> None:
     def act() -> None:
         with bound_contextvars(recharge_id="r:1"):
             log.info("x")
@@ -94,17 +94,17 @@ def test_an_exception_is_a_field_of_its_line() -> None:
 
 
 @given(NUMBERS, TEXT, TEXT)
-def test_no_number_comes_through(number: str, before: str, after: str) -> None:
+def test_no_phone_number_is_logged(number: str, before: str, after: str) -> None:
     assert number not in mask(before + number + after)
 
 
 @given(MAILS, TEXT, TEXT)
-def test_no_mail_address_comes_through(mail: str, before: str, after: str) -> None:
+def test_no_mail_address_is_logged(mail: str, before: str, after: str) -> None:
     assert mail not in mask(before + mail + after)
 
 
 @pytest.mark.parametrize("secret", SECRETS)
-def test_no_key_comes_through(secret: str) -> None:
+def test_no_key_is_logged(secret: str) -> None:
     assert secret not in mask(f"refused: {secret}.")
 
 
@@ -118,7 +118,7 @@ def test_no_key_comes_through(secret: str) -> None:
         '{"api_key": "hunter2"}',
     ],
 )
-def test_no_credentials_come_through(text: str) -> None:
+def test_no_credentials_are_logged(text: str) -> None:
     assert "hunter2" not in mask(text)
     assert "abc.def" not in mask(text)
 
@@ -126,18 +126,18 @@ def test_no_credentials_come_through(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "rating[0]: open, reading on from {'telephony.cdr.v1': 6216000000}",
+        "rating[0]: open, reading from {'telephony.cdr.v1': 6216000000}",
         "2026-11-24T07:25:47.916571+00:00 offset 1795500000000",
         "recharge:contoso:17 attempt 2: again in 1500 ms",
         "balance 12.345678 USD, 1e+16",
         "a basic plan, its bearer",
     ],
 )
-def test_offsets_instants_ids_and_amounts_stay(text: str) -> None:
+def test_offsets_timestamps_ids_and_amounts_are_not_masked(text: str) -> None:
     assert mask(text) == text
 
 
-def test_arguments_and_fields_are_masked_as_the_text_is() -> None:
+def test_arguments_and_fields_are_masked_too() -> None:
     def act() -> None:
         log.info("%s", {"callee": "+493012345678"}, extra={"to": ["a.user@example.com"], "caller": "0301234567"})
 
@@ -155,5 +155,5 @@ def test_settings_never_show_their_secrets() -> None:
     assert "correct-horse" not in json.dumps(line)
 
 
-def test_of_addresses_that_run_into_each_other_none_comes_through() -> None:
+def test_addresses_without_a_space_between_them_are_masked() -> None:
     assert mask("x@0@0") == "x…@0"

@@ -1,4 +1,4 @@
-"""The metrics: their names, their values, and that each of them is documented."""
+"""The metrics: their names and values, and that each one is documented."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def registry(apps: Any) -> CollectorRegistry:
     return registry_of(apps, lambda: True, lambda: False)
 
 
-async def test_counts_of_all_partitions_add_up_also_of_those_that_have_gone(apps: Any) -> None:
+async def test_counts_add_up_over_all_partitions_including_revoked_ones(apps: Any) -> None:
     stats = apps[0].engine.stats
     stats.task("rating", 0).counts["calls", "outbound", "credit"] = 2
     stats.task("rating", 3).counts["calls", "outbound", "credit"] = 3
@@ -37,12 +37,12 @@ async def test_money_is_shown_in_units_of_the_currency(apps: Any) -> None:
     assert registry(apps).get_sample_value("rater_charged_amount_total", {"currency": "USD"}) == 1.25
 
 
-async def test_what_can_be_listed_in_advance_begins_at_0(apps: Any) -> None:
+async def test_known_label_values_begin_at_0(apps: Any) -> None:
     assert registry(apps).get_sample_value("rater_dead_letters_total", {"code": "period_closed"}) == 0
     assert registry(apps).get_sample_value("rater_duplicates_total", {"kind": "call"}) == 0
 
 
-async def test_lag_and_levels_are_those_of_the_partitions_this_worker_has_now(apps: Any) -> None:
+async def test_lag_and_gauges_are_exported_only_for_assigned_partitions(apps: Any) -> None:
     engine = apps[0].engine
     for partition in (0, 1):
         task = engine.stats.task("rating", partition)
@@ -58,7 +58,7 @@ async def test_lag_and_levels_are_those_of_the_partitions_this_worker_has_now(ap
     assert found.get_sample_value("rater_accounts", {"partition": "0", "status": "suspended"}) is None
 
 
-async def test_batches_are_seen_by_stage_and_due_work_is_no_batch(apps: Any) -> None:
+async def test_due_work_counts_in_the_stage_times_but_is_no_batch(apps: Any) -> None:
     histograms = apps[0].engine.stats.histograms
     histograms.observe(10, 0.5, (0.1, 0.2, 0.3, 0.4))
     histograms.observe(0, None, (0.1, 0.2, 0.3, 0.4))
@@ -68,7 +68,7 @@ async def test_batches_are_seen_by_stage_and_due_work_is_no_batch(apps: Any) -> 
     assert found.get_sample_value("rater_batch_stage_seconds_sum", {"agent": "rating", "stage": "commit"}) == 0.6
 
 
-async def test_a_figure_that_nobody_exports_fails_the_scrape(apps: Any) -> None:
+async def test_an_undeclared_metric_fails_the_scrape(apps: Any) -> None:
     apps[0].engine.stats.task("rating", 0).counts["forgotten",] = 1
     with pytest.raises(KeyError):
         generate_latest(registry(apps))

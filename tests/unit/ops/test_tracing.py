@@ -48,18 +48,18 @@ def test_a_batch_is_a_span_as_long_as_its_stages(exported: InMemorySpanExporter,
     assert span.attributes["rater.send_s"] == 0.5
 
 
-def test_it_links_to_the_traces_of_its_calls(exported: InMemorySpanExporter, observe: BatchObserver) -> None:
+def test_a_span_links_to_the_traces_of_its_calls(exported: InMemorySpanExporter, observe: BatchObserver) -> None:
     observe(0, [call(), call(("traceparent", PARENT)), call(("traceparent", b"no trace"))], 1, (0, 0, 0, 0), None)
     (link,) = the_span(exported).links
     assert f"{link.context.trace_id:032x}" == TRACE
 
 
-def test_it_links_to_a_bounded_number_of_them(exported: InMemorySpanExporter, observe: BatchObserver) -> None:
+def test_the_number_of_links_is_bounded(exported: InMemorySpanExporter, observe: BatchObserver) -> None:
     observe(0, [call(("traceparent", PARENT))] * 1000, 1, (0, 0, 0, 0), None)
     assert len(the_span(exported).links) == tracing.LINKS_MAX
 
 
-def test_a_batch_that_was_given_up_is_an_error(exported: InMemorySpanExporter, observe: BatchObserver) -> None:
+def test_a_failed_batch_is_an_error(exported: InMemorySpanExporter, observe: BatchObserver) -> None:
     observe(0, [call()], 1, (), TimeoutError("no broker for +493012345678"))
     span = the_span(exported)
     assert "+493012345678" not in str(span.to_json())
@@ -67,7 +67,7 @@ def test_a_batch_that_was_given_up_is_an_error(exported: InMemorySpanExporter, o
     assert span.events[0].name == "exception"
 
 
-def test_tracing_that_is_asked_for_and_not_installed_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tracing_without_its_packages_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracing, "is_installed", lambda: False)
     ran = CliRunner().invoke(worker, ["--agents", "rating"], env={"RATER_TRACING": "true"})
     assert ran.exit_code == 2
