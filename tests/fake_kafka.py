@@ -36,8 +36,11 @@ class Committed(NamedTuple):
 
 @dataclass(slots=True)
 class FakeKafka:
-    """Topics, by their number of partitions. `on_publish` is called with each record that a client publishes.
-    `records_per_poll` limits what one poll of a consumer returns. `committed`: offsets of the only group; None: there is none."""
+    """Topics, by their number of partitions.
+
+    `on_publish` is called with each record that a client publishes. `records_per_poll` limits what one poll of a consumer
+    returns. `committed`: offsets of the only group; None: there is none.
+    """
 
     topics: Mapping[str, int]
     on_publish: Callable[[FakeRecord], object] = lambda _: None
