@@ -178,6 +178,7 @@ class _OutcomeWatch:
         self._next_check_s = 0.0
 
     async def begin(self) -> None:
+        """Go to the ends of the outputs."""
         self._reader.assign(self._outputs)
         ends = await self._reader.end_offsets(self._outputs)
         for tp, end in ends.items():

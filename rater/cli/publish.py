@@ -68,9 +68,11 @@ class _Display:
         self._progress.stop()
 
     def rejected(self, line_number: int, rejected: Rejected) -> None:
+        """Print a line that is not a CDR."""
         self._faults += 1
         if self._faults <= _FAULTS_SHOWN_MAX:
             self._console.print(f"line {line_number}: {rejected}", markup=False, highlight=False, soft_wrap=True)
 
     def progressed(self, read_bytes: int, acknowledged: int) -> None:
+        """Move the progress bar."""
         self._progress.update(self._task, completed=read_bytes, calls=acknowledged)
