@@ -13,7 +13,8 @@ Differences from Faust, each made by overriding a method (docs/decisions/0012 li
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
@@ -182,8 +183,14 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         coordinator = self._ensure_consumer()._coordinator
         if coordinator._coordination_task.cancelled():  # by BatchRebalanceListener, which has reported the error
             return
-        try:
+        with self._recognizing_a_fence():
             coordinator.check_errors()
+
+    @contextmanager
+    def _recognizing_a_fence(self) -> Iterator[None]:
+        """Raise FencedError if aiokafka raises what it makes of code 82."""
+        try:
+            yield
         except KafkaError as error:
             if self.app.settings.instance_id is not None and UnknownError.__name__ in str(error):
                 raise FencedError(f"the group refuses {self.app.settings.instance_id}: another worker uses its id") from error
@@ -204,7 +211,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         if not held:  # without partitions as arguments, aiokafka would return records of all
             await asyncio.sleep(timeout_s)
             return Polled({}, {})
-        records = await consumer.getmany(*held, timeout_ms=int(timeout_s * 1000), max_records=records_max)
+        with self._recognizing_a_fence():  # the membership may end while a poll waits
+            records = await consumer.getmany(*held, timeout_ms=int(timeout_s * 1000), max_records=records_max)
         return Polled(records, {tp: self._state(tp).position for tp in held if self._state(tp) is not None})
 
     async def seek_to(self, positions: Mapping[TopicPartition, int]) -> bool:

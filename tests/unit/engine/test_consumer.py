@@ -4,9 +4,12 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError, UnknownError
 
 from rater.engine.consumer import BatchConsumerThread, Polled
+from rater.engine.errors import FencedError
 
 ONE, OTHER = TopicPartition("t", 1), TopicPartition("t", 2)
 
@@ -88,3 +91,14 @@ async def test_the_positions_of_a_poll_from_before_an_assignment_are_forgotten()
     assert await thread.seek_to({OTHER: 7})
     assert await polling == Polled({}, {})
     assert stub.positions == {ONE: 12, OTHER: 7}
+
+
+async def test_a_static_member_that_is_refused_while_a_poll_waits_has_been_fenced() -> None:
+    class Refused(Stub):
+        async def getmany(self, *partitions: TopicPartition, timeout_ms: int, max_records: int) -> dict[TopicPartition, Any]:
+            raise KafkaError(repr(UnknownError()))  # as aiokafka passes on code 82
+
+    thread = Thread(Refused())
+    thread.app = SimpleNamespace(settings=SimpleNamespace(instance_id="worker-1"))
+    with pytest.raises(FencedError, match="worker-1"):
+        await thread.poll({ONE: 19}, 10.0, 100)

@@ -76,7 +76,9 @@ async def check(instance_id: str | None, error: Exception | None, *, cancelled: 
     coordinator = SimpleNamespace(_coordination_task=coordination, check_errors=check_errors)
     consumer = SimpleNamespace(_coordinator=coordinator)
     app = SimpleNamespace(settings=SimpleNamespace(instance_id=instance_id))
-    thread: Any = SimpleNamespace(_ensure_consumer=lambda: consumer, app=app)
+    thread: Any = object.__new__(BatchConsumerThread)
+    thread._ensure_consumer = lambda: consumer
+    thread.app = app
     await BatchConsumerThread.check_membership(thread)
 
 
