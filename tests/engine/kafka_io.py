@@ -29,7 +29,11 @@ async def create(
     await admin.start()
     try:
         await admin.create_topics(
-            [NewTopic(name, partitions, 1, topic_configs=dict((configs or {}).get(name, {}))) for name in names]
+            # Records of tests carry timestamps of long ago, which a broker would delete after some minutes.
+            [
+                NewTopic(name, partitions, 1, topic_configs={"retention.ms": "-1", **(configs or {}).get(name, {})})
+                for name in names
+            ]
         )
         while True:
             described = await admin.describe_topics(list(names))
